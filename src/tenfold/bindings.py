@@ -1,0 +1,103 @@
+"""What the runtime tells an app: endpoints and secrets, in one file that it rewrites and the SDK watches.
+
+Written by `runtime/publish`, read by `sdk`. Together with `cli/` the only reader of the environment.
+The file holds passwords: 0600, replaced atomically, never logged.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from tenfold import errors
+
+VARIABLE = "TENFOLD_BINDINGS"
+"""The environment variable that names the bindings file."""
+
+SERVER_VARIABLE = "TENFOLD_SERVER"
+"""The environment variable that names the server a process runs on."""
+
+
+class DatabaseNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One PostgreSQL: a primary or a replica, which one is for the SDK's own probes to find out."""
+
+    name: str
+    host: str
+    port: int = 5432
+    region: str = "home"
+
+
+class Shard(msgspec.Struct, frozen=True, kw_only=True):
+    """The nodes that hold one shard, and its epoch."""
+
+    number: int = 0
+    epoch: int = 1
+    nodes: tuple[DatabaseNode, ...] = ()
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach the database, and the defaults that the topology sets."""
+
+    shards: tuple[Shard, ...]
+    name: str
+    user: str
+    password: str
+    pool_size: int = 20
+    """Connections that one web process may open to one node."""
+    unknown_client: str = "eventual"
+    """The consistency of a read by a client that brought no position."""
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """The service and its app. Exactly one of `app` and `factory` is set (`module:attribute`)."""
+
+    name: str
+    app: str = ""
+    factory: str = ""
+    directory: str = "."
+    secret: str = ""
+    """Signs cookies; hex, 32 bytes."""
+    request_seconds: float = 10.0
+    """How long a request may take until its response starts."""
+    max_requests: int = 512
+    """Requests that one web process works on at once; more are answered 503 early."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses whose X-Forwarded-* headers are believed: the balancers'."""
+
+
+class Bindings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an app needs to know about where it runs."""
+
+    version: int = 1
+    """The form of this file."""
+    service: Service
+    database: Database | None = None
+    region: str = "home"
+
+
+def path_from_environment() -> Path | None:
+    """The bindings file named by the environment, or None outside the runtime."""
+    value = os.environ.get(VARIABLE)
+    return Path(value) if value else None
+
+
+def server_from_environment() -> str:
+    """The name of the server that this process runs on, or an empty string outside the runtime."""
+    return os.environ.get(SERVER_VARIABLE, "")
+
+
+def load(path: Path) -> Bindings:
+    """The bindings in the file. Raises `BadBindings` when it is missing or not of this form."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Bindings)
+    except OSError as error:
+        raise errors.BadBindings(f"{path}: cannot be read ({error.strerror}); is `tenfold up` running?") from error
+    except msgspec.DecodeError as error:
+        raise errors.BadBindings(
+            f"{path}: {error} found, bindings of version 1 expected; run `tenfold up` to write it anew"
+        ) from error
+
+
+def dump(bindings: Bindings) -> bytes:
+    """The file's content for these bindings."""
+    return msgspec.json.format(msgspec.json.encode(bindings), indent=2)

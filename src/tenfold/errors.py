@@ -1,0 +1,156 @@
+"""Every exception tenfold raises, in one tree. The type says what the caller can do.
+
+    TenfoldError
+    ├── BadInput                  what a person wrote cannot be used (exit code 2)
+    │   ├── BadTopology           tenfold.toml, all problems at once
+    │   ├── BadBindings           the file that tells an app its endpoints
+    │   ├── BadLedger             a ledger that is not one
+    │   └── BadPosition           a position token that does not parse
+    ├── TryAgain                  nothing happened; the same call may work `after_seconds` later
+    │   ├── Overloaded            a bounded queue is full
+    │   ├── DeadlineExceeded      the wait was as long as it may be, and nothing was done
+    │   └── NoPrimary             no writable primary appeared before the deadline
+    ├── OutcomeUnknown            a commit's answer was lost and could not be settled
+    ├── MisuseError               the program, not the world, is wrong
+    │   ├── NotStarted            a Tenfold object used before its lifespan began
+    │   └── InsideTransaction     `tf.db` written to inside an open transaction
+    ├── IdempotencyError
+    │   ├── KeyInUse              the first request with this key still runs (409)
+    │   └── KeyReused             another request was made under this key (422)
+    └── RuntimeFailure            the runtime could not do what was asked (exit code 1)
+        ├── EngineMissing         a program is not installed
+        ├── EngineFailed          a program did not start, or died
+        ├── StepFailed            a step of a plan failed; says what was undone
+        ├── AlreadyRunning        another runtime owns this service
+        └── NotRunning            no runtime answers
+
+Messages say where, what was found, what was expected, and what to do next.
+"""
+
+from dataclasses import dataclass
+
+
+class TenfoldError(Exception):
+    """The root: `except TenfoldError` catches whatever tenfold raises on purpose."""
+
+
+class BadInput(TenfoldError):
+    """What a person wrote cannot be used; the message says where and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a file: where, what was found, what was expected, what to do."""
+
+    path: str
+    found: str
+    expected: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"{self.path}: {self.found} found, {self.expected} expected{advice}"
+
+
+class BadTopology(BadInput):
+    """A topology with problems; `problems` holds all of them, in file order."""
+
+    def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
+        self.source = source
+        self.problems = problems
+        super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+class BadBindings(BadInput):
+    """The bindings file is missing, unreadable, or not of this version's form."""
+
+
+class BadLedger(BadInput):
+    """A ledger file that cannot be read to its end."""
+
+
+class BadPosition(BadInput):
+    """A text that should hold positions and does not parse, or is not signed by this service."""
+
+
+class TryAgain(TenfoldError):
+    """Nothing was done. The same call may work `after_seconds` later."""
+
+    def __init__(self, message: str, after_seconds: float = 1.0) -> None:
+        self.after_seconds = after_seconds
+        super().__init__(message)
+
+
+class Overloaded(TryAgain):
+    """A bounded queue is full: answer early rather than late."""
+
+
+class DeadlineExceeded(TryAgain):
+    """The wait was as long as the deadline allowed. Nothing was done."""
+
+
+class NoPrimary(DeadlineExceeded):
+    """No writable primary appeared before the deadline. Nothing was written."""
+
+
+class OutcomeUnknown(TenfoldError):
+    """A COMMIT was sent, its answer was lost, and the token could not settle it before the deadline.
+
+    The write happened once or not at all. `token` is the row to look for in `tenfold.commit`.
+    """
+
+    def __init__(self, message: str, token: str) -> None:
+        self.token = token
+        super().__init__(message)
+
+
+class MisuseError(TenfoldError):
+    """The program uses tenfold in a way that cannot be right; the message says the line to write instead."""
+
+
+class NotStarted(MisuseError):
+    """A `Tenfold` was used before its lifespan began, or after it ended."""
+
+
+class InsideTransaction(MisuseError):
+    """`tf.db` was written to while a transaction of the same task is open: use the transaction."""
+
+
+class IdempotencyError(TenfoldError):
+    """A request's `Idempotency-Key` cannot be honoured; `status` is the HTTP answer."""
+
+    status = 409
+
+
+class KeyInUse(IdempotencyError):
+    """The first request with this key is still running and did not end before the deadline."""
+
+
+class KeyReused(IdempotencyError):
+    """The key was used before for a request with another body."""
+
+    status = 422
+
+
+class RuntimeFailure(TenfoldError):
+    """The runtime could not do what was asked; the message says what it left and what to do."""
+
+
+class EngineMissing(RuntimeFailure):
+    """A program that a tier needs is not installed; the message holds the command that installs it."""
+
+
+class EngineFailed(RuntimeFailure):
+    """A process did not start, did not become ready, or died; the message ends with its last log lines."""
+
+
+class StepFailed(RuntimeFailure):
+    """A step of a plan failed; the message says which, why, and what was undone."""
+
+
+class AlreadyRunning(RuntimeFailure):
+    """Another runtime owns this service's state directory."""
+
+
+class NotRunning(RuntimeFailure):
+    """No runtime answers on the control socket."""

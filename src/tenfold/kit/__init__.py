@@ -1,0 +1,1 @@
+"""Parts that could be libraries of their own. They know nothing of tenfold."""

@@ -1,0 +1,64 @@
+"""Files that must never be seen half written, and folders whose sockets fit into a socket address.
+
+Called by whoever writes state. Knows nothing of tenfold.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+LONGEST_SOCKET_PATH = 107
+"""Bytes that fit into `sockaddr_un.sun_path` with its closing NUL (unix(7))."""
+
+
+def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> None:
+    """Replace the file: after a crash it holds the old content or the new, never a part.
+
+    The content is on disk before the name is (fsync, then rename, then fsync of the folder).
+    """
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_if_changed(path: Path, content: str, mode: int = 0o600) -> bool:
+    """`write_atomically` unless the file holds just that; True when it was written."""
+    if path.exists() and path.read_text() == content:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content, mode)
+    return True
+
+
+def socket_folder(wanted: Path) -> Path:
+    """`wanted`, or a short private folder in its place when socket paths below it would be too long.
+
+    The same `wanted` always gives the same folder. The folder exists on return and only its owner may enter.
+    """
+    folder = wanted
+    if len(os.fsencode(wanted)) > LONGEST_SOCKET_PATH - 40:
+        digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"tenfold-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder}: belongs to another user; remove it")
+    return folder
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

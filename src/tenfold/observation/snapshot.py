@@ -1,0 +1,157 @@
+"""The snapshot: every server, process, database node and balancer as they were at one moment.
+
+Made by `runtime/observe` (and by tests); read by planning, controllers, `tenfold status`. Immutable.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+
+class ServerState(StrEnum):
+    """What a server is doing."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """Known, but without power: it was stopped or died, and is started again when wanted."""
+    KILLED = "killed"
+    """A person cut its power; it stays off until `tenfold server start`."""
+
+
+class ProcessState(StrEnum):
+    """What a process is doing."""
+
+    STARTING = "starting"
+    READY = "ready"
+    UNREADY = "unready"
+    """Was ready, still runs, and fails its probe now."""
+    STOPPED = "stopped"
+    FAILED = "failed"
+    """Died or never became ready; restarted after a backoff."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process. `pid` is 0 when it does not run."""
+
+    name: str
+    engine: str
+    state: ProcessState
+    pid: int = 0
+    role: str = ""
+    detail: str = ""
+    restarts: int = 0
+    revision: str = ""
+    """A hash of the configuration and command it was started with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server and its processes."""
+
+    name: str
+    region: str
+    tier: str
+    address: str
+    state: ServerState
+    processes: tuple[Process, ...] = ()
+
+    def process(self, engine: str) -> Process | None:
+        """The process of this engine, or None."""
+        return next((one for one in self.processes if one.engine == engine), None)
+
+    def runs(self, engine: str) -> bool:
+        """Whether the server has power and its process of this engine is ready."""
+        process = self.process(engine)
+        return self.state is ServerState.RUNNING and process is not None and process.state is ProcessState.READY
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseNode:
+    """One copy of a shard's data on a server."""
+
+    server: str
+    shard: int
+    manager: Literal["postgres", "patroni", ""]
+    """Who runs it now; empty: data without a process."""
+    role: Literal["primary", "standby", ""]
+    """What it last said it was; empty: unknown (stopped, or never asked)."""
+    is_reachable: bool
+    accepts_writes: bool = False
+    """A primary whose new transactions may write (false while it is fenced for a switch)."""
+    timeline: int = 0
+    lsn: int = 0
+    """Flushed (primary) or replayed (standby)."""
+    is_streaming: bool = False
+    """A standby that receives from its primary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A web server as one balancer sees it."""
+
+    server: str
+    group: str
+    state: Literal["up", "down", "drain", "maint"]
+    sessions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Balancer:
+    """What one balancer routes to."""
+
+    server: str
+    backends: tuple[Backend, ...] = ()
+    revision: str = ""
+    """A hash of the configuration it runs with, its list of web servers left out."""
+
+    def routes_to(self) -> frozenset[str]:
+        """The web servers that it gives requests to."""
+        return frozenset(one.server for one in self.backends if one.state in ("up", "down"))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything there is, at one moment."""
+
+    service: str
+    network: int
+    """The second number of the service's 127.N.0.0/16."""
+    servers: tuple[Server, ...] = ()
+    databases: tuple[DatabaseNode, ...] = ()
+    balancers: tuple[Balancer, ...] = ()
+    published: tuple[str, ...] = ()
+    """The database servers that the app's bindings name."""
+    is_synchronous: bool = False
+    """Whether commits wait for a replica."""
+    is_migrated: bool = False
+    """Whether the migrations in the service's folder have all run."""
+    is_published: bool = False
+    """Whether the bindings file holds the service settings of the topology (its database nodes aside)."""
+
+    def server(self, name: str) -> Server | None:
+        """The server of this name, or None."""
+        return next((one for one in self.servers if one.name == name), None)
+
+    def running(self, engine: str) -> tuple[str, ...]:
+        """Names of the servers on which this engine is ready."""
+        return tuple(one.name for one in self.servers if one.runs(engine))
+
+    def database(self, server: str) -> DatabaseNode | None:
+        """The copy of the data on this server, or None."""
+        return next((one for one in self.databases if one.server == server), None)
+
+    @property
+    def primary(self) -> DatabaseNode | None:
+        """The reachable primary of shard 0; of two (a switch was cut short) the one on the newer timeline."""
+        return newest(one for one in self.databases if one.role == "primary" and one.is_reachable)
+
+    def balancer(self, server: str) -> Balancer | None:
+        """What the balancer on this server routes to, or None."""
+        return next((one for one in self.balancers if one.server == server), None)
+
+
+def newest(nodes: Iterable[DatabaseNode]) -> DatabaseNode | None:
+    """The node furthest along, by timeline and LSN."""
+    return max(nodes, key=lambda one: (one.timeline, one.lsn), default=None)

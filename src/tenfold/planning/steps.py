@@ -1,0 +1,261 @@
+"""The steps a plan is made of: values with a reason, a risk and an undo.
+
+Made by `planning/plan`, printed by the CLI, carried out by `runtime/apply` (one action a kind). Every step may be
+carried out twice: the second time finds its work done.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Target = tuple[str, str]
+"""A process: (server, process name)."""
+
+Risk = Literal["none", "low", "medium"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What every step has. `reason` says why this service needs it now."""
+
+    reason: str
+
+    risk: ClassVar[Risk] = "none"
+    undo: ClassVar[str] = "nothing to undo"
+
+    @property
+    def kind(self) -> str:
+        """The step's stable name, as `--json` prints it: `start_servers`."""
+        name = type(self).__name__
+        return "".join(f"_{char.lower()}" if char.isupper() else char for char in name).lstrip("_")
+
+    @property
+    def title(self) -> str:
+        """One line in the imperative, with names: `start servers web-1, web-2`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartServers(Step):
+    """Give servers power: an address and a PID namespace each."""
+
+    servers: tuple[str, ...]
+    undo: ClassVar[str] = "stop them"
+
+    @property
+    def title(self) -> str:
+        return f"start servers {', '.join(self.servers)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartProcesses(Step):
+    """Start processes at the same time and wait until all are ready."""
+
+    targets: tuple[Target, ...]
+    undo: ClassVar[str] = "stop them"
+
+    @property
+    def title(self) -> str:
+        return "start " + ", ".join(f"{process} on {server}" for server, process in self.targets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialiseDatabase(Step):
+    """Make an empty database cluster, its roles and the service's database, and start it."""
+
+    server: str
+    undo: ClassVar[str] = "stop it; an empty cluster holds nothing to lose"
+
+    @property
+    def title(self) -> str:
+        return f"initialise the database on {self.server}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyDatabase(Step):
+    """Base backup from the primary, then stream: a standby without Patroni, to switch to."""
+
+    source: str
+    target: str
+    undo: ClassVar[str] = "stop the standby and delete its copy"
+
+    @property
+    def title(self) -> str:
+        return f"copy the database from {self.source} to {self.target} and keep it streaming"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchDatabase(Step):
+    """Hold new writes, end those in flight, stop the old primary, promote the standby."""
+
+    source: str
+    target: str
+    risk: ClassVar[Risk] = "medium"
+    undo: ClassVar[str] = "before the old primary stops: let it write again; after: copy and switch back"
+
+    @property
+    def title(self) -> str:
+        return f"switch the primary from {self.source} to {self.target}; writes wait meanwhile"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfenceDatabase(Step):
+    """Let a primary write again that an interrupted switch left holding its writes."""
+
+    server: str
+
+    @property
+    def title(self) -> str:
+        return f"let {self.server} accept writes again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeOverDatabase(Step):
+    """Patroni takes over a running PostgreSQL without restarting it."""
+
+    server: str
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "pause Patroni and stop it; PostgreSQL keeps running"
+
+    @property
+    def title(self) -> str:
+        return f"let Patroni take over the running database on {self.server}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseDatabase(Step):
+    """Patroni, without replicas by now, lets go of PostgreSQL, which keeps running."""
+
+    server: str
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "let Patroni take it over again"
+
+    @property
+    def title(self) -> str:
+        return f"take the running database on {self.server} out of Patroni's hands"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinReplicas(Step):
+    """Start replicas under Patroni at the same time; each copies the primary and streams."""
+
+    servers: tuple[str, ...]
+    undo: ClassVar[str] = "remove them"
+
+    @property
+    def title(self) -> str:
+        return f"add replicas {', '.join(self.servers)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchOver(Step):
+    """A planned switch of the primary under Patroni."""
+
+    source: str
+    target: str
+    risk: ClassVar[Risk] = "medium"
+    undo: ClassVar[str] = "switch over again"
+
+    @property
+    def title(self) -> str:
+        return f"switch the primary over from {self.source} to {self.target}; writes wait meanwhile"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveReplicas(Step):
+    """Stop replicas, drop their slots, and leave no commit waiting for one of them."""
+
+    servers: tuple[str, ...]
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "add them again"
+
+    @property
+    def title(self) -> str:
+        return f"remove replicas {', '.join(self.servers)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeSynchronous(Step):
+    """Make commits wait for a replica, or no longer."""
+
+    is_synchronous: bool
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "change it back"
+
+    @property
+    def title(self) -> str:
+        return "make commits wait for a replica" if self.is_synchronous else "let commits no longer wait for replicas"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishBindings(Step):
+    """Write the app's bindings: these database nodes, and the service's settings."""
+
+    databases: tuple[str, ...]
+    undo: ClassVar[str] = "write the former bindings"
+
+    @property
+    def title(self) -> str:
+        return f"tell the app its database nodes: {', '.join(self.databases)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrate(Step):
+    """Run the service's schema migrations that have not run yet."""
+
+    risk: ClassVar[Risk] = "medium"
+    undo: ClassVar[str] = "none: migrations go forward"
+
+    @property
+    def title(self) -> str:
+        return "run the schema migrations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigureBalancer(Step):
+    """Make one balancer route to exactly these web servers, with the topology's policy; removed ones drain first."""
+
+    server: str
+    web_servers: tuple[str, ...]
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "route as before"
+
+    @property
+    def title(self) -> str:
+        return f"let {self.server} route to {', '.join(self.web_servers)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceProcesses(Step):
+    """Restart processes, one at a time and each drained first, whose settings or code changed."""
+
+    targets: tuple[Target, ...]
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "restart them with the former settings"
+
+    @property
+    def title(self) -> str:
+        return "replace, one at a time, " + ", ".join(f"{process} on {server}" for server, process in self.targets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopProcesses(Step):
+    """Stop processes: ask, wait, kill. A balancer ends its open requests first."""
+
+    targets: tuple[Target, ...]
+    undo: ClassVar[str] = "start them again"
+
+    @property
+    def title(self) -> str:
+        return "stop " + ", ".join(f"{process} on {server}" for server, process in self.targets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveServers(Step):
+    """Take the power from servers that are no longer wanted, and delete what they hold."""
+
+    servers: tuple[str, ...]
+    undo: ClassVar[str] = "start them again; copies are made anew"
+
+    @property
+    def title(self) -> str:
+        return f"remove servers {', '.join(self.servers)}"

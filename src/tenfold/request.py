@@ -1,0 +1,79 @@
+"""What travels with one request through the SDK: its deadline, trace, positions and idempotency key.
+
+Set by `sdk/asgi` (one per request) or `tf.db.session()` (one per script); read by everything below it.
+Pure: times are `loop.time()` values handed in, nothing here looks at a clock.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from tenfold import position
+
+
+@dataclass(slots=True)
+class IdempotencyKey:
+    """The client's `Idempotency-Key`, its scope (method, path, principal) and the body's fingerprint.
+
+    `next_number` counts the request's `run` calls: the n-th uses `(scope, key, n)` as its token.
+    """
+
+    scope: str
+    key: str
+    fingerprint: bytes
+    next_number: int = 0
+
+    def take_number(self) -> int:
+        """The number of this `run` within the request, from 0."""
+        number = self.next_number
+        self.next_number += 1
+        return number
+
+
+@dataclass(slots=True)
+class Request:
+    """One request's (or script's) state. Mutable, owned by one request; never shared between two."""
+
+    deadline: float | None = None
+    """`loop.time()` after which no wait may go on; None outside a request."""
+    trace: str = ""
+    seen: position.Positions = field(default_factory=position.Positions)
+    """What this session has written or read so far: no read may go behind it."""
+    is_known: bool = False
+    """Whether the client brought positions or wrote in this request; without, `unknown_client` applies."""
+    has_written: bool = False
+    """Whether `seen` was raised by a write of this request: the response then carries it."""
+    has_responded: bool = False
+    """Whether the response has begun: a position raised now cannot reach the client."""
+    idempotency: IdempotencyKey | None = None
+    pinned: dict[int, str] = field(default_factory=dict)
+    """By shard, the node that this request's reads are pinned to: reads within one request are monotonic."""
+
+    def wrote(self, at: position.Position) -> None:
+        """Remember a write of this request; its later reads see it, and so does the client's next request."""
+        self.seen = self.seen.raised([at])
+        self.is_known = True
+        self.has_written = True
+
+    def saw(self, at: position.Position) -> None:
+        """Remember how new a copy was that this request read: it never reads an older one."""
+        self.seen = self.seen.raised([at])
+
+
+_current: ContextVar[Request | None] = ContextVar("tenfold_request", default=None)
+
+
+def current() -> Request | None:
+    """The request that this task serves, or None outside one."""
+    return _current.get()
+
+
+@contextmanager
+def serving(request: Request) -> Iterator[Request]:
+    """Make `request` the current one for this task and the tasks it starts."""
+    token = _current.set(request)
+    try:
+        yield request
+    finally:
+        _current.reset(token)

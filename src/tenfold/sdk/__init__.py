@@ -1,0 +1,1 @@
+"""What an app imports through `tenfold`: ASGI wrapping and the database."""

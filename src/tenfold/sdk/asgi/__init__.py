@@ -1,0 +1,1 @@
+"""ASGI: lifespan and middleware."""

@@ -1,0 +1,1 @@
+"""`tf.db`: the database, routed by position."""

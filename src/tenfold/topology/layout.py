@@ -1,0 +1,138 @@
+"""Which servers and processes a topology asks for, with their names and private addresses.
+
+Called by planning (to compare with what is there), by engines (to know their neighbours) and by the CLI.
+Pure, and a function of the topology alone: the same topology gives the same names and addresses every time.
+Two servers of one job never share a number, so a server's address never passes on to another job.
+"""
+
+from dataclasses import dataclass
+
+from tenfold.topology import tiers
+
+DEFAULT_GROUP = "web"
+"""The group of web servers that requests go to when no route says otherwise."""
+
+FIRST_HOST = {"server": 1, "balancer": 10, "coordination": 40, "database": 50, "web": 100, "web_group": 190}
+"""By job, the last number of its first server's address, 127.N.REGION.HOST."""
+
+PORTS = {"haproxy": 8404, "granian": 8000, "postgres": 5432, "patroni": 8008, "etcd": 2379}
+"""By engine, the port it answers on, on its server's private address (haproxy: its statistics)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process wanted on a server. `name` is unique on its server, and the engine's own unless said."""
+
+    name: str
+    engine: str
+    tier: str
+    group: str = ""
+    """Web processes: the group they belong to."""
+
+    @property
+    def port(self) -> int:
+        """The port on the server's private address."""
+        return PORTS[self.engine]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server wanted: `web-2`, or `virginia-web-2` away from the home region."""
+
+    name: str
+    region: str
+    region_number: int
+    tier: str
+    number: int
+    host: int
+    processes: tuple[Process, ...]
+
+    def address(self, network: int) -> str:
+        """The private address inside the service's network 127.`network`.0.0/16."""
+        return f"127.{network}.{self.region_number}.{self.host}"
+
+    def process(self, engine: str) -> Process | None:
+        """The process of this engine on this server, or None."""
+        return next((one for one in self.processes if one.engine == engine), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All servers, in the order in which a request meets their tiers."""
+
+    servers: tuple[Server, ...]
+
+    def server(self, name: str) -> Server | None:
+        """The server of this name, or None."""
+        return next((one for one in self.servers if one.name == name), None)
+
+    def running(self, engine: str) -> tuple[Server, ...]:
+        """The servers that run this engine."""
+        return tuple(one for one in self.servers if one.process(engine))
+
+    @property
+    def balancers(self) -> tuple[Server, ...]:
+        """The servers that hold the front door."""
+        return self.running("haproxy")
+
+    @property
+    def databases(self) -> tuple[Server, ...]:
+        """The servers that hold the data; the first is where the primary starts."""
+        return tuple(one for one in self.servers if one.process("postgres") or one.process("patroni"))
+
+    def web(self, group: str = DEFAULT_GROUP) -> tuple[Server, ...]:
+        """The web servers of a group."""
+        return tuple(one for one in self.servers if (process := one.process("granian")) and process.group == group)
+
+
+HAPROXY = Process("haproxy", "haproxy", "balancer")
+GRANIAN = Process("granian", "granian", "web", DEFAULT_GROUP)
+POSTGRES = Process("postgres", "postgres", "database")
+PATRONI = Process("patroni", "patroni", "database")
+ETCD = Process("etcd", "etcd", "coordination")
+
+
+def layout(topology: tiers.Topology) -> Layout:
+    """The servers that the topology asks for. Regions away from home have no tiers of their own yet."""
+    region = _Region(topology.home, 1 + list(topology.regions).index(topology.home))
+    servers: list[Server] = []
+    if topology.balancer is None:
+        shared = (HAPROXY, GRANIAN) if topology.has_own_database else (HAPROXY, GRANIAN, POSTGRES)
+        servers += region.servers("server", 1, shared)
+    else:
+        servers += region.servers("balancer", topology.balancer.servers, (HAPROXY,))
+        servers += region.servers("web", topology.web.servers, (GRANIAN,))
+        servers += _group_servers(topology, region)
+    if topology.has_failover:
+        servers += region.servers("coordination", 3, (ETCD,))
+        servers += region.servers("database", 1 + topology.database.replicas, (PATRONI,))
+    elif topology.has_own_database:
+        servers += region.servers("database", 1, (POSTGRES,))
+    return Layout(tuple(servers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    name: str
+    number: int
+    prefix: str = ""
+
+    def servers(self, tier: str, count: int, processes: tuple[Process, ...]) -> list[Server]:
+        return [self._server(tier, tier, FIRST_HOST[tier], n, processes) for n in range(1, count + 1)]
+
+    def group(self, group: str, first_host: int, count: int) -> list[Server]:
+        process = Process("granian", "granian", "web", group)
+        return [self._server("web", f"web-{group}", first_host, n, (process,)) for n in range(1, count + 1)]
+
+    def _server(self, tier: str, stem: str, first_host: int, number: int, processes: tuple[Process, ...]) -> Server:
+        name = f"{self.prefix}{stem}-{number}"
+        return Server(name, self.name, self.number, tier, number, first_host + number - 1, processes)
+
+
+def _group_servers(topology: tiers.Topology, region: _Region) -> list[Server]:
+    """The groups' servers share the hosts above 190, group by group in the order of their names."""
+    servers: list[Server] = []
+    for group in sorted(topology.web_groups):
+        first_host = FIRST_HOST["web_group"] + len(servers)
+        servers += region.group(group, first_host, topology.web_groups[group].servers)
+    return servers

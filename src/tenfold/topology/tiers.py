@@ -1,0 +1,153 @@
+"""The models of `tenfold.toml`, one small class a section, in the order in which a request meets the tiers.
+
+Read by everything that decides. Frozen; unknown keys are errors; cross-field rules live in `validate`.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Policy = Literal[
+    "round_robin",
+    "least_connections",
+    "weighted_round_robin",
+    "weighted_least_connections",
+    "ip_hash",
+    "random",
+    "fastest",
+]
+
+
+class Section(BaseModel):
+    """What every section shares: frozen, and strict about names and types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Service(Section):
+    """The user's app and where the world finds it."""
+
+    name: str
+    """Lower case letters, digits and dashes; names the database, cookies and logs."""
+    app: str = ""
+    """ASGI application as `module:attribute`. Exactly one of `app` and `factory`."""
+    factory: str = ""
+    """A callable without arguments that returns the ASGI application, as `module:attribute`."""
+    listen: str = "127.0.0.1:8080"
+    """The front door: `address:port`. It never changes while the service grows."""
+    domain: str = ""
+    """The public name, used for links and cookies; empty: the Host header as it comes."""
+    directory: str = "."
+    """Where the app is imported from, relative to the file."""
+    python: str = ""
+    """The interpreter that runs the app; empty: the one that runs tenfold."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables of the app; values are never logged."""
+    env_file: str = ""
+    """A file of NAME=value lines added to `env`; empty: none."""
+    request_seconds: float = Field(default=10.0, alias="request_timeout")
+    """How long a request may take until its response starts: `"10s"` in the file."""
+
+
+class Route(Section):
+    """`[[balancer.route]]`: requests below a path go to a group of web servers."""
+
+    path: str
+    """A path prefix that begins with a slash."""
+    group: str
+    """A name in `[web_groups]`."""
+
+
+class Balancer(Section):
+    """`[balancer]`: the front door on servers of its own. Absent: on the first server, beside the app."""
+
+    servers: int = Field(default=2, ge=1, le=9)
+    """Balancers that share the public address; with two, one may die."""
+    policy: Policy = "least_connections"
+    """How a request finds its web server."""
+    weights: dict[str, int] = Field(default_factory=dict)
+    """Weights (1 to 256) by web server name, for the weighted policies; absent: 100."""
+    sticky: bool = False
+    """Keep a client on one web server by a cookie (which does not hold the server's address)."""
+    route: tuple[Route, ...] = Field(default=(), strict=False)
+    """Path rules, longest path first wins."""
+
+
+class Web(Section):
+    """`[web]`: the servers that run the app."""
+
+    servers: int = Field(default=1, ge=1, le=90)
+    """Web servers; more than one needs `[balancer]`."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Worker processes in each web server."""
+    max_requests: int = Field(default=512, ge=1)
+    """Requests that one web server works on at once; the balancer queues what is over it."""
+
+
+class WebGroup(Section):
+    """`[web_groups.NAME]`: more web servers, perhaps of another app, that a route sends requests to."""
+
+    servers: int = Field(default=1, ge=1, le=90)
+    """Web servers of this group."""
+    app: str = ""
+    """Another ASGI application than the service's; empty: the same."""
+    factory: str = ""
+    """Another application factory than the service's; empty: the same."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Worker processes in each web server."""
+
+
+class Database(Section):
+    """`[database]`: PostgreSQL."""
+
+    placement: Literal["shared", "own"] | None = None
+    """`own`: a server of its own. Absent: `own` when there are replicas or balancers, else `shared`."""
+    replicas: int = Field(default=0, ge=0, le=8)
+    """Copies that follow the primary, answer reads and take over when it dies (under Patroni)."""
+    synchronous: bool = False
+    """A commit waits for a replica, so that no acknowledged write is lost when a server dies."""
+    unknown_client: Literal["primary", "session", "eventual"] = "eventual"
+    """The consistency of a read by a client that brought no position."""
+    pool_size: int = Field(default=20, ge=1, le=500)
+    """Connections that one web process may open to one database node."""
+    max_connections: int = Field(default=200, ge=20, le=5000)
+    """PostgreSQL's `max_connections`."""
+    memory_bytes: int = Field(default=128 * 1024**2, alias="memory", ge=16 * 1024**2)
+    """PostgreSQL's `shared_buffers`: `"128MiB"` in the file."""
+    migrations: str = "migrations"
+    """Folder of dbmate SQL files, relative to `service.directory`; a missing folder means no migrations."""
+
+
+class Region(Section):
+    """`[regions.NAME]`: a data center. Without any there is one, named `home`."""
+
+    primary: bool = False
+    """Whether the primaries live here; exactly one region has it."""
+
+
+class Topology(Section):
+    """The whole file."""
+
+    service: Service
+    balancer: Balancer | None = None
+    web: Web = Field(default_factory=Web)
+    web_groups: dict[str, WebGroup] = Field(default_factory=dict)
+    database: Database = Field(default_factory=Database)
+    regions: dict[str, Region] = Field(default_factory=lambda: {"home": Region(primary=True)})
+
+    @property
+    def home(self) -> str:
+        """The region with the primaries."""
+        return next(name for name, region in self.regions.items() if region.primary)
+
+    @property
+    def has_own_database(self) -> bool:
+        """Whether the database has a server of its own (the `placement` rule above)."""
+        if self.database.placement is None:
+            return self.database.replicas > 0 or self.balancer is not None
+        return self.database.placement == "own"
+
+    @property
+    def has_failover(self) -> bool:
+        """Whether Patroni runs the database."""
+        return self.database.replicas > 0

@@ -1,0 +1,1 @@
+"""The load generator and the ledger that proves what it saw."""
