@@ -1,0 +1,193 @@
+"""A set of processes that live and die together, as those of one machine do.
+
+Called by `runtime/supervise`, one enclosure a server. A process group is not enough: PostgreSQL's backends are
+sessions of their own and outlive a killed postmaster by seconds. A PID namespace is: killing its PID 1 ends everything
+inside at once (pid_namespaces(7)), and inside a user namespace a root caller is not root, which PostgreSQL demands.
+Where namespaces are forbidden, every process carries a marker in its environment and is hunted by it.
+"""
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenfold.kit import clock, process
+
+MARKER = "TENFOLD_ENCLOSURE"
+"""The environment variable that marks the processes of one enclosure."""
+
+_INIT = "trap : TERM INT HUP; while :; do sleep 2147483647 & wait; done"
+"""PID 1 of a namespace: collects orphans (a shell waits for all children) and costs a megabyte."""
+
+_START_SECONDS = 5.0
+
+
+class CannotEnclose(Exception):
+    """The kernel did not give a namespace, or a program did not start; the message says what was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """One machine's worth of processes. Survives whoever made it; kept by `marker` and `init` alone."""
+
+    marker: str
+    init: process.Identity | None
+    """PID 1 as seen from outside; None where namespaces are forbidden."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has power. Without namespaces: whether any marked process runs."""
+        return self.init.is_alive if self.init else bool(_marked(self.marker))
+
+    async def spawn(
+        self, argv: Sequence[str], *, env: Mapping[str, str], log: Path, directory: Path
+    ) -> process.Identity:
+        """Start a detached program inside and return its identity, as seen from outside.
+
+        Raises CannotEnclose when the program could not be started or ended at once.
+        """
+        marked = {**env, MARKER: self.marker}
+        if self.init is None:
+            started = process.Detached.start(argv, log=log, env=marked, directory=directory)
+            return _known(started.pid, argv)
+        started = process.Detached.start([*_enter(self.init.pid), *argv], log=log, env=marked, directory=directory)
+        return await _first_child(started.pid, argv)
+
+    async def run(
+        self, argv: Sequence[str], *, env: Mapping[str, str], directory: Path, timeout_seconds: float
+    ) -> process.Finished:
+        """Run a one-shot program inside, to its end."""
+        entered = [*_enter(self.init.pid), *argv] if self.init else list(argv)
+        return await process.run(
+            entered, env={**env, MARKER: self.marker}, directory=directory, timeout_seconds=timeout_seconds
+        )
+
+    def outside(self, inner_pid: int) -> process.Identity | None:
+        """The process that calls itself `inner_pid` inside, as seen from outside."""
+        if self.init is None:
+            return process.identify(inner_pid)
+        namespace = _namespace(self.init.pid)
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and _namespace(int(entry.name)) == namespace != "":
+                if _inner_pid(int(entry.name)) == inner_pid:
+                    return process.identify(int(entry.name))
+        return None
+
+    async def cut(self, seconds: float = 5.0) -> bool:
+        """A power cut: SIGKILL to everything inside. True when nothing is left, which is the proof of fencing."""
+        if self.init is not None:
+            process.send(self.init, signal.SIGKILL)
+            return await process.gone(self.init, seconds)
+
+        async def hunt() -> bool:
+            found = _marked(self.marker)
+            for identity in found:
+                process.send(identity, signal.SIGKILL)
+            return not found and not _marked(self.marker)  # two scans: a fork may hide from one
+
+        return bool(await clock.until(hunt, seconds=seconds, pause_seconds=0.02))
+
+
+async def make(log: Path) -> Enclosure:
+    """A new enclosure with power: a PID namespace where the kernel gives one, else a marker."""
+    marker = uuid.uuid4().hex
+    if not await namespaces_work():
+        return Enclosure(marker, None)
+    argv = [*_unshare(), "sh", "-c", _INIT]
+    started = process.Detached.start(argv, log=log, env={MARKER: marker})
+    return Enclosure(marker, await _first_child(started.pid, argv))
+
+
+_works: bool | None = None
+
+
+async def namespaces_work() -> bool:
+    """Whether this kernel and container give unprivileged user and PID namespaces. Asked once."""
+    global _works  # noqa: PLW0603 - a fact about the machine, the same for every caller
+    if _works is None:
+        try:
+            _works = (await process.run([*_unshare(), "true"], timeout_seconds=10)).code == 0
+        except FileNotFoundError:
+            _works = False
+    return _works
+
+
+def _unshare() -> list[str]:
+    """Root is mapped to an ordinary user, anyone else to themselves: files keep their owner either way."""
+    user = ["--map-user=1000", "--map-group=1000"] if os.getuid() == 0 else ["--map-current-user"]
+    return ["unshare", "--user", *user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def _enter(pid: int) -> list[str]:
+    return ["nsenter", "-t", str(pid), "-U", "-m", "-p", "--preserve-credentials", "--"]
+
+
+async def _first_child(parent: int, argv: Sequence[str]) -> process.Identity:
+    """The child that unshare or nsenter forks; they wait for it, so it is theirs as long as it runs."""
+
+    async def look() -> process.Identity | None:
+        process.Detached.reap()
+        for pid in _children(parent):
+            return process.identify(pid)
+        if process.identify(parent) is None:
+            raise CannotEnclose(f"{_program(argv)}: ended at once")
+        return None
+
+    found = await clock.until(look, seconds=_START_SECONDS, pause_seconds=0.002)
+    if found is None:
+        raise CannotEnclose(f"{_program(argv)}: did not start within {_START_SECONDS:g} s")
+    await asyncio.sleep(0)
+    return found
+
+
+def _children(parent: int) -> tuple[int, ...]:
+    """From the kernel's own list where it keeps one (CONFIG_PROC_CHILDREN), else by a scan."""
+    try:
+        return tuple(int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    except (FileNotFoundError, ProcessLookupError):
+        return process.children(parent)
+
+
+def _known(pid: int, argv: Sequence[str]) -> process.Identity:
+    identity = process.identify(pid)
+    if identity is None:
+        raise CannotEnclose(f"{_program(argv)}: ended at once")
+    return identity
+
+
+def _program(argv: Sequence[str]) -> str:
+    return next((word for word in argv if word.startswith("/")), argv[0])
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
+
+
+def _inner_pid(pid: int) -> int:
+    """The last number of NSpid: the pid in the innermost namespace (proc(5))."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[-1]) for line in lines if line.startswith("NSpid:")), 0)
+
+
+def _marked(marker: str) -> tuple[process.Identity, ...]:
+    wanted = f"{MARKER}={marker}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in variables and (identity := process.identify(int(entry.name))):
+            found.append(identity)
+    return tuple(found)

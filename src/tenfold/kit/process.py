@@ -1,0 +1,166 @@
+"""The one place that spawns. Processes are known by pid *and* start time, so that a reused pid is never taken for one.
+
+Called by `runtime/supervise`, by one-shot programs of the runtime, and by the CLI. It decides nothing: no restarts, no
+backoff. Long-lived processes are detached (own session, output appended to a file): they outlive whoever started them.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenfold.kit import clock
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process that cannot be mistaken: its pid and its start time in clock ticks since boot (proc(5), field 22)."""
+
+    pid: int
+    started: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
+        seen = _stat(self.pid)
+        return seen is not None and seen.started == self.started and seen.state not in "ZX"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a one-shot program ended, with its output and errors in one text."""
+
+    code: int
+    output: str
+
+
+def identify(pid: int) -> Identity | None:
+    """The identity of a running process, or None when there is none."""
+    seen = _stat(pid)
+    return None if seen is None or seen.state in "ZX" else Identity(pid, seen.started)
+
+
+def children(pid: int) -> tuple[int, ...]:
+    """The direct children of a process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (seen := _stat(int(entry.name))) is not None and seen.parent == pid:
+            found.append(int(entry.name))
+    return tuple(sorted(found))
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    timeout_seconds: float = 60.0,
+) -> Finished:
+    """Run a program to its end. `env` is added to PATH, HOME and LANG.
+
+    Killed with its process group when it takes longer (code -9) or when the caller is cancelled.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        env=environment(env or {}),
+        cwd=directory,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), timeout_seconds)
+    except TimeoutError:
+        return Finished(-signal.SIGKILL, f"{argv[0]} did not end within {timeout_seconds:g} s")
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    return Finished(process.returncode or 0, output.decode(errors="replace"))
+
+
+def environment(added: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program: PATH, HOME and LANG of ours, and what is added."""
+    kept = {name: value for name in ("PATH", "HOME", "LANG") if (value := os.environ.get(name)) is not None}
+    return {"LANG": "C.UTF-8", **kept, **added}
+
+
+class Detached:
+    """A started process that outlives us. Its first child is reaped by `reap()` while we live."""
+
+    _started: "list[subprocess.Popen[bytes]]" = []  # noqa: RUF012 - one list a process: who we must reap
+
+    @classmethod
+    def start(
+        cls, argv: Sequence[str], *, log: Path, env: Mapping[str, str], directory: Path | None = None
+    ) -> "subprocess.Popen[bytes]":
+        """Start a program in a session of its own, its output appended to `log`, and do not wait for it."""
+        with log.open("ab") as output:
+            started = subprocess.Popen(
+                list(argv),
+                env=environment(env),
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        cls._started.append(started)
+        return started
+
+    @classmethod
+    def reap(cls) -> None:
+        """Collect those that have ended, so that none stays a zombie."""
+        cls._started[:] = [one for one in cls._started if one.poll() is None]
+
+
+def send(identity: Identity, number: signal.Signals) -> bool:
+    """Send a signal to this very process; False when it is gone."""
+    if not identity.is_alive:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(identity.pid, number)
+        return True
+    return False
+
+
+async def gone(identity: Identity, seconds: float) -> bool:
+    """True as soon as the process is gone, False when it still runs after `seconds`."""
+
+    async def look() -> bool:
+        Detached.reap()
+        return not identity.is_alive
+
+    return bool(await clock.until(look, seconds=seconds, pause_seconds=0.02))
+
+
+async def stop(identity: Identity, number: signal.Signals, grace_seconds: float) -> bool:
+    """Ask, wait, kill, wait. True when it is gone; False only if even SIGKILL did not end it within 5 s."""
+    send(identity, number)
+    if await gone(identity, grace_seconds):
+        return True
+    send(identity, signal.SIGKILL)
+    return await gone(identity, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    state: str
+    parent: int
+    started: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    """Fields of /proc/PID/stat; the command, in parentheses, may hold blanks and parentheses itself (proc(5))."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return _Stat(fields[0], int(fields[1]), int(fields[19]))
