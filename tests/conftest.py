@@ -1,0 +1,49 @@
+"""What every test shares: the event loop, the options `--seed` and `--torture`, and the seed fixture."""
+
+import random
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tenfold")
+    group.addoption("--seed", type=int, default=None, help="repeat a run whose random choices printed this seed")
+    group.addoption("--torture", action="store_true", help="run the long tests too (`make torture`)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long runs out unless they were asked for."""
+    if config.getoption("--torture"):
+        return
+    torture = [item for item in items if item.get_closest_marker("torture")]
+    if torture:
+        config.hook.pytest_deselected(items=torture)
+        items[:] = [item for item in items if not item.get_closest_marker("torture")]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed a run, printed in the header, so that a failure can be repeated."""
+    if config.getoption("--seed") is None:
+        config.option.seed = random.SystemRandom().randrange(2**32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.getoption('--seed')} (repeat with --seed)"
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Async tests run on asyncio's own loop: its debug output and its warnings are the clearest."""
+    return ("asyncio", {"use_uvloop": False})
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The run's seed."""
+    return int(request.config.getoption("--seed"))
+
+
+@pytest.fixture
+def chance(seed: int, request: pytest.FixtureRequest) -> random.Random:
+    """Random choices that `--seed` repeats, independent of which other tests run."""
+    return random.Random(f"{seed}:{request.node.nodeid}")
