@@ -19,13 +19,16 @@ from tenfold.kit import clock, process
 MARKER = "TENFOLD_ENCLOSURE"
 """The environment variable that marks the processes of one enclosure."""
 
+NAME = "TENFOLD_PROCESS"
+"""The environment variable that names a process within its enclosure; its children inherit it."""
+
 _INIT = "trap : TERM INT HUP; while :; do sleep 2147483647 & wait; done"
 """PID 1 of a namespace: collects orphans (a shell waits for all children) and costs a megabyte."""
 
 _START_SECONDS = 5.0
 
 
-class CannotEnclose(Exception):
+class EnclosureError(Exception):
     """The kernel did not give a namespace, or a program did not start; the message says what was tried."""
 
 
@@ -43,13 +46,13 @@ class Enclosure:
         return self.init.is_alive if self.init else bool(_marked(self.marker))
 
     async def spawn(
-        self, argv: Sequence[str], *, env: Mapping[str, str], log: Path, directory: Path
+        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, directory: Path
     ) -> process.Identity:
         """Start a detached program inside and return its identity, as seen from outside.
 
-        Raises CannotEnclose when the program could not be started or ended at once.
+        Raises EnclosureError when the program could not be started or ended at once.
         """
-        marked = {**env, MARKER: self.marker}
+        marked = {**env, MARKER: self.marker, NAME: name}
         if self.init is None:
             started = process.Detached.start(argv, log=log, env=marked, directory=directory)
             return _known(started.pid, argv)
@@ -65,15 +68,20 @@ class Enclosure:
             entered, env={**env, MARKER: self.marker}, directory=directory, timeout_seconds=timeout_seconds
         )
 
+    def find(self, name: str) -> process.Identity | None:
+        """The process that was spawned under this name and still runs: the oldest that carries it."""
+        found = [one for one, variables in _marked(self.marker) if f"{NAME}={name}".encode() in variables]
+        return min(found, key=lambda one: one.started, default=None)
+
     def outside(self, inner_pid: int) -> process.Identity | None:
         """The process that calls itself `inner_pid` inside, as seen from outside."""
         if self.init is None:
             return process.identify(inner_pid)
         namespace = _namespace(self.init.pid)
         for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal() and _namespace(int(entry.name)) == namespace != "":
-                if _inner_pid(int(entry.name)) == inner_pid:
-                    return process.identify(int(entry.name))
+            is_inside = entry.name.isdecimal() and _namespace(int(entry.name)) == namespace != ""
+            if is_inside and _inner_pid(int(entry.name)) == inner_pid:
+                return process.identify(int(entry.name))
         return None
 
     async def cut(self, seconds: float = 5.0) -> bool:
@@ -84,16 +92,24 @@ class Enclosure:
 
         async def hunt() -> bool:
             found = _marked(self.marker)
-            for identity in found:
+            for identity, _ in found:
                 process.send(identity, signal.SIGKILL)
             return not found and not _marked(self.marker)  # two scans: a fork may hide from one
 
         return bool(await clock.until(hunt, seconds=seconds, pause_seconds=0.02))
 
 
-async def make(log: Path) -> Enclosure:
-    """A new enclosure with power: a PID namespace where the kernel gives one, else a marker."""
-    marker = uuid.uuid4().hex
+def new_marker() -> str:
+    """A marker for an enclosure that is about to be made: record it first, and a crash in between leaves a trace."""
+    return uuid.uuid4().hex
+
+
+async def make(marker: str, log: Path) -> Enclosure:
+    """A new enclosure with power: a PID namespace where the kernel gives one, else the marker alone.
+
+    What an earlier, unfinished call with this marker left behind is killed first.
+    """
+    await Enclosure(marker, None).cut()
     if not await namespaces_work():
         return Enclosure(marker, None)
     argv = [*_unshare(), "sh", "-c", _INIT]
@@ -133,12 +149,12 @@ async def _first_child(parent: int, argv: Sequence[str]) -> process.Identity:
         for pid in _children(parent):
             return process.identify(pid)
         if process.identify(parent) is None:
-            raise CannotEnclose(f"{_program(argv)}: ended at once")
+            raise EnclosureError(f"{_program(argv)}: ended at once")
         return None
 
     found = await clock.until(look, seconds=_START_SECONDS, pause_seconds=0.002)
     if found is None:
-        raise CannotEnclose(f"{_program(argv)}: did not start within {_START_SECONDS:g} s")
+        raise EnclosureError(f"{_program(argv)}: did not start within {_START_SECONDS:g} s")
     await asyncio.sleep(0)
     return found
 
@@ -154,7 +170,7 @@ def _children(parent: int) -> tuple[int, ...]:
 def _known(pid: int, argv: Sequence[str]) -> process.Identity:
     identity = process.identify(pid)
     if identity is None:
-        raise CannotEnclose(f"{_program(argv)}: ended at once")
+        raise EnclosureError(f"{_program(argv)}: ended at once")
     return identity
 
 
@@ -178,7 +194,8 @@ def _inner_pid(pid: int) -> int:
     return next((int(line.split()[-1]) for line in lines if line.startswith("NSpid:")), 0)
 
 
-def _marked(marker: str) -> tuple[process.Identity, ...]:
+def _marked(marker: str) -> tuple[tuple[process.Identity, list[bytes]], ...]:
+    """The processes that carry the marker, each with its environment."""
     wanted = f"{MARKER}={marker}".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -189,5 +206,5 @@ def _marked(marker: str) -> tuple[process.Identity, ...]:
         except OSError:
             continue
         if wanted in variables and (identity := process.identify(int(entry.name))):
-            found.append(identity)
+            found.append((identity, variables))
     return tuple(found)

@@ -1,0 +1,105 @@
+"""Talks to a running runtime over its control socket. Called by the command line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from tenfold import errors
+from tenfold.runtime import events
+
+Json = dict[str, Any]
+
+
+class Client:
+    """One runtime. Every call raises NotRunning when none answers, BadInput or RuntimeFailure as the runtime says."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    async def status(self) -> Json:
+        """What `tenfold status --json` prints."""
+        return await self._call("GET", "/v1/status")
+
+    async def plan(self, text: str) -> Json:
+        """The plan from what is there to this topology."""
+        return await self._call("POST", "/v1/plan", {"topology": text})
+
+    async def apply(self, text: str, say: Callable[[events.Event], None]) -> Json:
+        """Make it so. `say` gets each event. The work goes on when the caller stops listening."""
+        return await self._stream("/v1/apply", say, {"topology": text})
+
+    async def migrate(self, say: Callable[[events.Event], None]) -> Json:
+        """Run the migrations that have not run."""
+        return await self._stream("/v1/migrate", say)
+
+    async def kill_server(self, name: str, say: Callable[[events.Event], None]) -> Json:
+        """Cut a server's power."""
+        return await self._stream(f"/v1/servers/{name}/kill", say)
+
+    async def start_server(self, name: str, say: Callable[[events.Event], None]) -> Json:
+        """Give a server power again."""
+        return await self._stream(f"/v1/servers/{name}/start", say)
+
+    async def down(self, say: Callable[[events.Event], None]) -> Json:
+        """Stop everything and the runtime; the data stays."""
+        return await self._stream("/v1/down", say)
+
+    async def leave(self) -> Json:
+        """Stop the runtime alone; everything keeps serving."""
+        return await self._call("POST", "/v1/leave", {})
+
+    async def follow(self, say: Callable[[events.Event], None]) -> None:
+        """Recent events, then new ones, until the caller stops or the runtime does."""
+        await self._stream("/v1/events", say, method="GET")
+
+    async def _call(self, method: str, path: str, body: Json | None = None) -> Json:
+        try:
+            async with self._session(30) as session, session.request(method, _url(path), data=_data(body)) as answer:
+                return _checked(msgspec.json.decode(await answer.read()))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._not_running(error) from error
+
+    async def _stream(
+        self, path: str, say: Callable[[events.Event], None], body: Json | None = None, method: str = "POST"
+    ) -> Json:
+        last: Json = {}
+        try:
+            async with self._session(None) as session, session.request(method, _url(path), data=_data(body)) as answer:
+                async for line in answer.content:
+                    last = msgspec.json.decode(line)
+                    if "event" in last:
+                        say(msgspec.convert(last["event"], events.Event))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._not_running(error) from error
+        result = _checked(last)
+        return dict(result.get("result") or {})
+
+    def _session(self, seconds: float | None) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(self._socket)), timeout=aiohttp.ClientTimeout(total=seconds)
+        )
+
+    def _not_running(self, error: Exception) -> errors.NotRunning:
+        return errors.NotRunning(
+            f"no runtime answers on {self._socket} ({type(error).__name__}); start it with: tenfold up -d"
+        )
+
+
+def _url(path: str) -> str:
+    return f"http://runtime{path}"
+
+
+def _data(body: Json | None) -> bytes | None:
+    return None if body is None else msgspec.json.encode(body)
+
+
+def _checked(body: Json) -> Json:
+    error = body.get("error")
+    if error is None:
+        return body
+    if error["kind"] == "bad_input":
+        raise errors.BadInput(error["message"])
+    raise errors.RuntimeFailure(error["message"])

@@ -1,0 +1,164 @@
+"""The control API: HTTP over a unix socket (0600) that the other commands and the dashboard talk to.
+
+Thin: each route calls one method of the runtime. Bodies are JSON; long work answers with one JSON object a line,
+events first, the result or the error last. The form is documented in docs/control-api.md.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from tenfold import errors
+from tenfold.runtime import events
+
+Json = dict[str, Any]
+
+
+class Controlled(Protocol):
+    """What the control API may ask of a runtime."""
+
+    journal: events.Journal
+
+    async def status(self) -> Json: ...
+    async def plan(self, text: str) -> Json: ...
+    async def apply(self, text: str) -> Json: ...
+    async def migrate(self) -> Json: ...
+    async def kill_server(self, name: str) -> Json: ...
+    async def start_server(self, name: str) -> Json: ...
+    async def down(self) -> Json: ...
+
+
+@asynccontextmanager
+async def serving(runtime: Controlled, socket: str, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Answer on the socket while the context is open. A socket left by a dead runtime is replaced."""
+    runner = web.AppRunner(_application(runtime, stop), handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, socket).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _application(runtime: Controlled, stop: asyncio.Event) -> web.Application:
+    async def status(_: web.Request) -> web.StreamResponse:
+        return _answer(await runtime.status())
+
+    async def plan(request: web.Request) -> web.StreamResponse:
+        return _answer(await runtime.plan(await _topology(request)))
+
+    async def apply(request: web.Request) -> web.StreamResponse:
+        text = await _topology(request)
+        return await _stream(request, runtime.journal, lambda: runtime.apply(text))
+
+    async def migrate(request: web.Request) -> web.StreamResponse:
+        return await _stream(request, runtime.journal, runtime.migrate)
+
+    async def kill(request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        return await _stream(request, runtime.journal, lambda: runtime.kill_server(name))
+
+    async def start(request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        return await _stream(request, runtime.journal, lambda: runtime.start_server(name))
+
+    async def down(request: web.Request) -> web.StreamResponse:
+        response = await _stream(request, runtime.journal, runtime.down)
+        stop.set()
+        return response
+
+    async def leave(_: web.Request) -> web.StreamResponse:
+        stop.set()
+        return _answer({"left": True})
+
+    async def follow(request: web.Request) -> web.StreamResponse:
+        return await _follow(request, runtime.journal)
+
+    application = web.Application(middlewares=[_errors])
+    application.add_routes(
+        [
+            web.get("/v1/status", status),
+            web.get("/v1/events", follow),
+            web.post("/v1/plan", plan),
+            web.post("/v1/apply", apply),
+            web.post("/v1/migrate", migrate),
+            web.post("/v1/servers/{name}/kill", kill),
+            web.post("/v1/servers/{name}/start", start),
+            web.post("/v1/down", down),
+            web.post("/v1/leave", leave),
+        ]
+    )
+    return application
+
+
+async def _topology(request: web.Request) -> str:
+    body = msgspec.json.decode(await request.read())
+    if not isinstance(body, dict) or not isinstance(body.get("topology"), str):
+        raise errors.BadInput('control API: {"topology": "text of tenfold.toml"} expected as the body')
+    return str(body["topology"])
+
+
+def _answer(body: Json, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
+
+
+def error_body(error: errors.TenfoldError) -> Json:
+    """An error as the API says it; `client` raises it again on the other side."""
+    kind = "bad_input" if isinstance(error, errors.BadInput) else "failed"
+    return {"error": {"kind": kind, "type": type(error).__name__, "message": str(error)}}
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except errors.TenfoldError as error:
+        return _answer(error_body(error), 400 if isinstance(error, errors.BadInput) else 500)
+    except msgspec.DecodeError as error:
+        return _answer({"error": {"kind": "bad_input", "type": "BadInput", "message": str(error)}}, 400)
+
+
+async def _stream(
+    request: web.Request, journal: events.Journal, act: Callable[[], Awaitable[Json]]
+) -> web.StreamResponse:
+    """Events while the work runs, then its result. The work goes on when the client leaves."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    work = asyncio.ensure_future(_settled(act))
+    follower = asyncio.ensure_future(_forward(response, journal))
+    try:
+        last = await asyncio.shield(work)
+    finally:
+        await asyncio.sleep(0)
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+    await response.write(msgspec.json.encode(last) + b"\n")
+    await response.write_eof()
+    return response
+
+
+async def _settled(act: Callable[[], Awaitable[Json]]) -> Json:
+    try:
+        return {"result": await act()}
+    except errors.TenfoldError as error:
+        return error_body(error)
+
+
+async def _forward(response: web.StreamResponse, journal: events.Journal) -> None:
+    async for event in journal.follow():
+        await response.write(msgspec.json.encode({"event": event}) + b"\n")
+
+
+async def _follow(request: web.Request, journal: events.Journal) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    for event in list(journal.recent):
+        await response.write(msgspec.json.encode({"event": event}) + b"\n")
+    await _forward(response, journal)
+    return response

@@ -1,0 +1,88 @@
+"""Where a service keeps its state: `.tenfold/` beside tenfold.toml, 0700.
+
+.tenfold/
+  state.json       what the runtime remembers: network, servers, processes, the topology last applied
+  secrets.json     generated passwords, 0600
+  bindings.json    what apps are told, 0600
+  events.jsonl     what happened, one line each
+  runtime.log      the detached runtime's own output
+  run/             control socket, lock, engines' sockets
+  servers/NAME/    data/ config/ log/ run/ of one server
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenfold.kit import files
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """All paths of one service. `topology` is its tenfold.toml."""
+
+    topology: Path
+
+    @property
+    def project(self) -> Path:
+        """The folder of tenfold.toml."""
+        return self.topology.parent
+
+    @property
+    def state(self) -> Path:
+        """The state folder."""
+        return self.project / ".tenfold"
+
+    @property
+    def records(self) -> Path:
+        """What the runtime remembers."""
+        return self.state / "state.json"
+
+    @property
+    def secrets(self) -> Path:
+        """Generated passwords."""
+        return self.state / "secrets.json"
+
+    @property
+    def bindings(self) -> Path:
+        """What apps are told."""
+        return self.state / "bindings.json"
+
+    @property
+    def events(self) -> Path:
+        """What happened."""
+        return self.state / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """The detached runtime's own output."""
+        return self.state / "runtime.log"
+
+    @property
+    def run(self) -> Path:
+        """Sockets and the lock; elsewhere when the project's path is too long for a socket address."""
+        return files.socket_folder(self.state / "run")
+
+    @property
+    def control(self) -> Path:
+        """The control socket."""
+        return self.run / "control.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one runtime of this service."""
+        return self.run / "lock"
+
+    def server(self, name: str) -> Path:
+        """One server's folder."""
+        return self.state / "servers" / name
+
+    def make(self) -> None:
+        """Create the state folder. Raises PermissionError when it belongs to somebody else."""
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.state.chmod(0o700)
+
+
+def find(start: Path, name: str = "tenfold.toml") -> Path | None:
+    """The topology file in `start` or the nearest folder above it."""
+    start = start.resolve()
+    return next((folder / name for folder in (start, *start.parents) if (folder / name).is_file()), None)

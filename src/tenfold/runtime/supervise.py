@@ -1,0 +1,283 @@
+"""The life of servers and processes, written once for all engines: start, adopt, restart, stop, cut.
+
+Called by `runtime/actions` and the control loop. Everything it starts is detached and recorded before it returns, so
+that a runtime killed at any moment finds it again. It does not decide what should run: records say so.
+"""
+
+import asyncio
+import hashlib
+import shutil
+import time
+from pathlib import Path
+from signal import Signals
+
+from tenfold import engines, errors
+from tenfold.kit import backoff, clock, enclosure, files, process
+from tenfold.runtime import events, paths, records, registry
+from tenfold.topology import layout
+
+RESTARTS = backoff.Backoff(first_seconds=0.2, most_seconds=15.0)
+
+FOLDERS = ("data", "config", "log", "run")
+
+
+class Supervisor:
+    """All servers of one service."""
+
+    def __init__(self, where: paths.Paths, store: records.Store, journal: events.Journal) -> None:
+        self.where = where
+        self.store = store
+        self.journal = journal
+
+    # Servers
+
+    async def start_server(self, spec: layout.Server) -> None:
+        """Give a server power. On return its enclosure lives and is recorded. Twice is once."""
+        record = self.store.records.servers.get(spec.name)
+        if record is None:
+            record = self.store.records.servers[spec.name] = records.ServerRecord(spec)
+        record.spec = spec
+        if record.is_alive:
+            return
+        root = self.where.server(spec.name)
+        for folder in FOLDERS:
+            (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        record.marker = enclosure.new_marker()
+        self.store.save()
+        try:
+            record.enclosure = await enclosure.make(record.marker, root / "log" / "server.log")
+        except enclosure.EnclosureError as error:
+            raise errors.EngineFailed(f"server {spec.name}: {error}; see {root / 'log'}") from error
+        record.power = "on"
+        self.store.save()
+        self.journal.say("server_started", f"server {spec.name} has power", subject=spec.name)
+
+    async def cut_server(self, name: str, power: records.Power) -> None:
+        """A power cut: everything on the server dies at once. On return it is proven dead."""
+        record = self.store.server(name)
+        was_on = record.power == "on"
+        record.power = power
+        self.store.save()
+        if record.enclosure is not None and not await record.enclosure.cut():
+            raise errors.RuntimeFailure(f"server {name}: processes survived SIGKILL for 5 s; look at them with ps")
+        if was_on:
+            self.journal.say("server_cut", f"server {name} has no power", subject=name)
+
+    async def remove_server(self, name: str) -> None:
+        """Stop a server for good and delete what it holds. Twice is once."""
+        if name not in self.store.records.servers:
+            return
+        await self.stop_all(name)
+        await self.cut_server(name, "off")
+        await asyncio.to_thread(shutil.rmtree, self.where.server(name), ignore_errors=True)
+        del self.store.records.servers[name]
+        self.store.save()
+        self.journal.say("server_removed", f"server {name} is gone", subject=name)
+
+    async def stop_all(self, name: str) -> None:
+        """Stop a server's processes politely, the front door first, data last."""
+        record = self.store.server(name)
+        for process_name in sorted(record.processes, key=_stop_order):
+            await self.stop_process(name, process_name)
+
+    # Processes
+
+    async def start_process(self, seat: engines.Seat) -> None:
+        """Render, start and record a process, and wait until it is ready. Twice is once.
+
+        Raises EngineFailed, with the last lines of its log, when it dies or is not ready in time: it is stopped then.
+        """
+        if not self._is_running(seat):
+            await self._launch(seat)
+        try:
+            await self._await_ready(seat)
+        except errors.EngineFailed:
+            await self.stop_process(seat.server.name, seat.process.name)
+            raise
+
+    def render(self, seat: engines.Seat) -> str:
+        """Write a process's files as the seat says, and return the revision they and its command have."""
+        engine = registry.engine(seat.process.engine)
+        rendered = engine.render(seat)
+        for path, text in rendered.items():
+            files.write_if_changed(seat.config / path, text)
+        return revision(seat)
+
+    async def stop_process(self, server: str, name: str) -> None:
+        """Ask, wait, kill. On return it does not run and is not expected to. Twice is once."""
+        record = self.store.server(server).processes.get(name)
+        if record is None:
+            return
+        record.is_expected = False
+        record.was_ready = False
+        self.store.save()
+        if record.identity is not None and record.identity.is_alive:
+            started = time.monotonic()
+            await process.stop(record.identity, Signals(record.stop_signal), record.grace_seconds)
+            seconds = time.monotonic() - started
+            self.journal.say("process_stopped", f"{name} on {server} stopped", subject=server, seconds=seconds)
+        record.identity = None
+        self.store.save()
+
+    async def restart(self, server: records.ServerRecord, record: records.ProcessRecord) -> None:
+        """Start a recorded process again as it was started before, after a backoff."""
+        record.restarts += 1
+        record.next_start_at = time.time() + RESTARTS.seconds(record.restarts)
+        record.identity = None
+        await self._spawn(server, record)
+        self.journal.say(
+            "process_restarted",
+            f"{record.name} on {server.spec.name} died and was started again (restart {record.restarts})",
+            subject=server.spec.name,
+            level="warning",
+        )
+
+    def adopt(self, seat: engines.Seat) -> bool:
+        """Take a process that somebody else started (Patroni's PostgreSQL) for ours, by its pid file."""
+        server = self.store.server(seat.server.name)
+        record = _record(seat)
+        identity = _by_pid_file(server, record)
+        if identity is None:
+            return False
+        record.identity = identity
+        record.was_ready = True
+        server.processes[record.name] = record
+        self.store.save()
+        return True
+
+    def forget(self, server: str, name: str) -> None:
+        """Stop minding a process that somebody else minds from now on; it keeps running."""
+        if self.store.server(server).processes.pop(name, None) is not None:
+            self.store.save()
+
+    async def run_inside(self, seat: engines.Seat, command: engines.Command) -> str:
+        """Run a one-shot program on the seat's server. Returns its output; raises EngineFailed when it fails."""
+        server = self.store.server(seat.server.name)
+        if server.enclosure is None:
+            raise errors.EngineFailed(f"server {seat.server.name}: has no power")
+        finished = await server.enclosure.run(
+            command.argv,
+            env=command.env,
+            directory=command.directory or seat.root,
+            timeout_seconds=command.start_seconds,
+        )
+        if finished.code != 0:
+            program = Path(command.argv[0]).name
+            raise errors.EngineFailed(
+                f"server {seat.server.name}: {program} ended with code {finished.code}: {finished.output[-1500:]}"
+            )
+        return finished.output
+
+    # Details
+
+    def _is_running(self, seat: engines.Seat) -> bool:
+        record = self.store.server(seat.server.name).processes.get(seat.process.name)
+        return record is not None and record.is_alive
+
+    async def _launch(self, seat: engines.Seat) -> None:
+        server = self.store.server(seat.server.name)
+        seat.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        registry.ensure_installed({seat.process.engine})
+        self.render(seat)
+        previous = server.processes.get(seat.process.name)
+        record = _record(seat)
+        record.restarts = previous.restarts if previous else 0
+        server.processes[record.name] = record
+        await self._spawn(server, record)
+
+    async def _spawn(self, server: records.ServerRecord, record: records.ProcessRecord) -> None:
+        """Recorded before (as expected) and after (with its identity): after a crash in between it is found again by
+        its name inside the enclosure, and no second one is started."""
+        self.store.save()
+        if server.enclosure is None or not server.is_alive:
+            raise errors.EngineFailed(f"server {server.spec.name}: has no power; {record.name} cannot start")
+        log = self.where.server(server.spec.name) / "log" / f"{record.name}.log"
+        try:
+            record.identity = server.enclosure.find(record.name) or await server.enclosure.spawn(
+                record.name, record.argv, env=record.env, log=log, directory=Path(record.directory)
+            )
+        except (enclosure.EnclosureError, OSError) as error:
+            raise errors.EngineFailed(f"{record.name} on {server.spec.name}: {error}\n{last_lines(log)}") from error
+        self.store.save()
+
+    async def _await_ready(self, seat: engines.Seat) -> None:
+        record = self.store.server(seat.server.name).processes[seat.process.name]
+        engine = registry.engine(seat.process.engine)
+        started = time.monotonic()
+        health = engines.Health(False)
+
+        async def look() -> bool:
+            nonlocal health
+            process.Detached.reap()
+            if not record.is_alive:
+                return True
+            health = await engine.probe(seat)
+            return health.is_ready
+
+        await clock.until(look, seconds=record.start_seconds, pause_seconds=0.05)
+        if record.is_alive and health.is_ready:
+            record.was_ready = True
+            record.restarts = 0
+            self.store.save()
+            self.journal.say(
+                "process_ready",
+                f"{record.name} on {seat.server.name} is ready",
+                subject=seat.server.name,
+                seconds=time.monotonic() - started,
+            )
+            return
+        reason = f"not ready after {record.start_seconds:g} s: {health.detail}" if record.is_alive else "ended"
+        raise errors.EngineFailed(
+            f"{record.name} on {seat.server.name}: {reason}; last lines of {seat.log}:\n{last_lines(seat.log)}"
+        )
+
+
+def revision(seat: engines.Seat) -> str:
+    """A hash of everything a process is started with: rendered files, command, environment."""
+    engine = registry.engine(seat.process.engine)
+    command = engine.command(seat)
+    digest = hashlib.sha256()
+    for part in (*sorted(engine.render(seat).items()), command.argv, *sorted(command.env.items())):
+        digest.update(repr(part).encode())
+    return digest.hexdigest()[:16]
+
+
+def last_lines(log: Path, count: int = 15) -> str:
+    """The end of a log, indented, for an error message."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            lines = file.read().decode(errors="replace").splitlines()[-count:]
+    except OSError:
+        return "    (no log)"
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _record(seat: engines.Seat) -> records.ProcessRecord:
+    command = registry.engine(seat.process.engine).command(seat)
+    return records.ProcessRecord(
+        name=seat.process.name,
+        engine=seat.process.engine,
+        argv=command.argv,
+        env=dict(command.env),
+        directory=str(command.directory or seat.root),
+        stop_signal=int(command.stop_signal),
+        grace_seconds=command.grace_seconds,
+        start_seconds=command.start_seconds,
+        pid_file=str(command.pid_file or ""),
+        revision=revision(seat),
+    )
+
+
+def _by_pid_file(server: records.ServerRecord, record: records.ProcessRecord) -> process.Identity | None:
+    """The process whose pid, as its enclosure counts, is on the first line of the pid file."""
+    try:
+        inner = int(Path(record.pid_file).read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    return server.enclosure.outside(inner) if server.enclosure else None
+
+
+def _stop_order(name: str) -> int:
+    order = ("haproxy", "granian", "patroni", "postgres", "etcd")
+    return order.index(name) if name in order else len(order)
