@@ -120,6 +120,14 @@ class Program:
     source: str
 
 
+def _nothing(seat: Seat) -> None:
+    """An engine that needs nothing before its server's processes start."""
+
+
+async def _nothing_more(seat: Seat) -> None:
+    """An engine that is complete as soon as it is ready."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One engine: the five questions. `render`'s paths are relative to `Seat.config`."""
@@ -132,4 +140,12 @@ class Engine:
     render: Callable[[Seat], Mapping[str, str]]
     command: Callable[[Seat], Command]
     probe: Callable[[Seat], Awaitable[Health]]
+    on_power: Callable[[Seat], None] = _nothing
+    """Called when its server gets power, while nothing runs there: clears what a power cut left in its way."""
+    on_ready: Callable[[Seat], Awaitable[None]] = _nothing_more
+    """Called after it became ready, every time: what can only be arranged while it runs. Twice is once."""
     version_argument: str = "--version"
+    is_replaceable: bool = False
+    """Whether a process whose settings changed can be replaced while the service runs (its revision is compared)."""
+    follows_web: bool = False
+    """Whether web servers join and leave it while it runs: its revision then leaves them out."""

@@ -31,6 +31,9 @@ class ProcessState(StrEnum):
     """Died or never became ready; restarted after a backoff."""
 
 
+Manager = Literal["postgres", "patroni", ""]
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """One process. `pid` is 0 when it does not run."""
@@ -73,7 +76,7 @@ class DatabaseNode:
 
     server: str
     shard: int
-    manager: Literal["postgres", "patroni", ""]
+    manager: Manager
     """Who runs it now; empty: data without a process."""
     role: Literal["primary", "standby", ""]
     """What it last said it was; empty: unknown (stopped, or never asked)."""

@@ -4,7 +4,6 @@ A seat's layout holds the wanted servers and those that are still there, so that
 its neighbours.
 """
 
-import dataclasses
 from dataclasses import dataclass
 
 from tenfold import engines, errors
@@ -44,7 +43,7 @@ class Seats:
             raise errors.BadInput(f"server {server}: not found; known servers: {', '.join(_names(known))}")
         wanted = next((one for one in spec.processes if one.name == process), None) or _known_process(process)
         if web_servers is not None:
-            known = _limited(known, web_servers)
+            known = known.with_web(web_servers)
         return engines.Seat(
             process=wanted,
             server=spec,
@@ -67,15 +66,6 @@ def _known_process(name: str) -> layout.Process:
     if name not in _KNOWN:
         raise errors.BadInput(f"process {name}: not found; known processes: {', '.join(sorted(_KNOWN))}")
     return _KNOWN[name]
-
-
-def _limited(known: layout.Layout, web_servers: tuple[str, ...]) -> layout.Layout:
-    """The layout whose web processes are only those of `web_servers`."""
-    servers = []
-    for server in known.servers:
-        kept = tuple(one for one in server.processes if one.engine != "granian" or server.name in web_servers)
-        servers.append(dataclasses.replace(server, processes=kept))
-    return layout.Layout(tuple(servers))
 
 
 def _names(known: layout.Layout) -> list[str]:

@@ -5,6 +5,7 @@ Pure, and a function of the topology alone: the same topology gives the same nam
 Two servers of one job never share a number, so a server's address never passes on to another job.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 from tenfold.topology import tiers
@@ -83,6 +84,14 @@ class Layout:
     def web(self, group: str = DEFAULT_GROUP) -> tuple[Server, ...]:
         """The web servers of a group."""
         return tuple(one for one in self.servers if (process := one.process("granian")) and process.group == group)
+
+    def with_web(self, names: tuple[str, ...]) -> "Layout":
+        """This layout with only these web servers: what a balancer is to know of."""
+        servers = []
+        for server in self.servers:
+            kept = tuple(one for one in server.processes if one.engine != "granian" or server.name in names)
+            servers.append(dataclasses.replace(server, processes=kept))
+        return Layout(tuple(servers))
 
 
 HAPROXY = Process("haproxy", "haproxy", "balancer")

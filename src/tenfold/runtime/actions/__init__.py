@@ -1,0 +1,46 @@
+"""One action for each kind of step. Every action may be carried out twice: it looks before it acts.
+
+`apply` finds the action of a step here; `stop_everything` is `tenfold down`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from tenfold.planning import steps
+from tenfold.runtime import apply
+from tenfold.runtime.actions import balancer, database, patroni, process, server
+from tenfold.runtime.actions.shutdown import stop_everything
+from tenfold.runtime.actions.stage import Stage
+
+__all__ = ["Stage", "find", "stop_everything"]
+
+_ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Any]] = {
+    steps.StartServers: server.start,
+    steps.RemoveServers: server.remove,
+    steps.StartProcesses: process.start,
+    steps.StopProcesses: process.stop,
+    steps.ReplaceProcesses: process.replace,
+    steps.ConfigureBalancer: balancer.configure,
+    steps.InitialiseDatabase: database.initialise,
+    steps.CopyDatabase: database.copy,
+    steps.SwitchDatabase: database.switch,
+    steps.UnfenceDatabase: database.unfence,
+    steps.Migrate: database.migrate_schema,
+    steps.PublishBindings: database.publish_bindings,
+    steps.TakeOverDatabase: patroni.take_over,
+    steps.JoinReplicas: patroni.join,
+    steps.SwitchOver: patroni.switch_over,
+    steps.ChangeSynchronous: patroni.change_synchronous,
+    steps.RemoveReplicas: patroni.remove,
+    steps.ReleaseDatabase: patroni.release,
+}
+
+
+def find(step: steps.Step, stage: Stage) -> apply.Act:
+    """What carries out this kind of step on this stage."""
+    action = _ACTIONS[type(step)]
+
+    async def act(one: steps.Step) -> None:
+        await action(stage, one)
+
+    return act

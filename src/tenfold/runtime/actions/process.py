@@ -1,0 +1,52 @@
+"""Processes: start together, stop in order, replace one at a time without a failed request."""
+
+from tenfold import engines
+from tenfold.engines.haproxy import admin as haproxy
+from tenfold.planning import steps
+from tenfold.runtime.actions import balancer
+from tenfold.runtime.actions.stage import Stage
+
+
+async def start(stage: Stage, step: steps.StartProcesses) -> None:
+    """Every process of the step is ready. Balancers start knowing the web servers that are wanted."""
+    web_servers = tuple(one.name for one in stage.seats.wanted.running("granian"))
+    await stage.start(
+        stage.seats.seat(server, name, web_servers=web_servers if name == "haproxy" else None)
+        for server, name in step.targets
+    )
+
+
+async def stop(stage: Stage, step: steps.StopProcesses) -> None:
+    """Every process of the step has ended."""
+    for server, name in step.targets:
+        if server in stage.supervisor.store.records.servers:
+            await stage.supervisor.stop_process(server, name)
+
+
+async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
+    """Every process of the step runs with the wanted settings, one after the other.
+
+    A web server is drained by every balancer first; a balancer takes new settings over without a restart.
+    """
+    for server, name in step.targets:
+        seat = stage.seat(server, name)
+        if name == "haproxy":
+            await balancer.reload(stage, server)
+        elif name == "granian":
+            await _replace_web(stage, seat)
+        else:
+            await _restart(stage, seat)
+
+
+async def _replace_web(stage: Stage, seat: engines.Seat) -> None:
+    running = balancer.running(stage)
+    for front in running:
+        await haproxy.drain(stage.seat(front, "haproxy"), seat.server.name)
+    await _restart(stage, seat)
+    for front in running:
+        await haproxy.undrain(stage.seat(front, "haproxy"), seat.server.name)
+
+
+async def _restart(stage: Stage, seat: engines.Seat) -> None:
+    await stage.supervisor.stop_process(seat.server.name, seat.process.name)
+    await stage.supervisor.start_process(seat)

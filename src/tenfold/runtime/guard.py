@@ -1,0 +1,98 @@
+"""The control loop: looks whether what should run does, and starts again what does not. One iteration is one function.
+
+It restarts processes and servers that died, with backoff, and helps Patroni decide sooner: a server that is proven
+dead cannot be the leader any more, so its key is released at once instead of after its time to live.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from tenfold import errors
+from tenfold.engines.haproxy import admin as haproxy
+from tenfold.engines.patroni import admin as patroni
+from tenfold.kit import process
+from tenfold.runtime import logs, paths, records, seats, supervise
+
+PERIOD_SECONDS = 0.25
+
+LOGS_SECONDS = 30.0
+
+
+async def watch(supervisor: supervise.Supervisor, places: Callable[[], seats.Seats], where: paths.Paths) -> None:
+    """Iterate until cancelled. An iteration that fails is reported and does not end the loop."""
+    rotated_at = 0.0
+    while True:
+        try:
+            await once(supervisor, places())
+            await balance(places())
+            if time.monotonic() - rotated_at > LOGS_SECONDS:
+                rotated_at = time.monotonic()
+                await asyncio.to_thread(logs.rotate, where)
+        except (errors.TenfoldError, OSError) as error:
+            supervisor.journal.say("guard_failed", str(error), level="error")
+            await asyncio.sleep(1.0)
+        await asyncio.sleep(PERIOD_SECONDS)
+
+
+async def once(supervisor: supervise.Supervisor, places: seats.Seats) -> tuple[str, ...]:
+    """One iteration: what it started again, as `server` or `server/process`."""
+    process.Detached.reap()
+    started: list[str] = []
+    for server in list(supervisor.store.records.servers.values()):
+        if server.power != "on":
+            continue
+        if not server.is_alive:
+            started += await _revive(supervisor, places, server)
+            continue
+        for record in list(server.processes.values()):
+            if record.is_expected and not record.is_alive and time.time() >= record.next_start_at:
+                await supervisor.restart(server, record)
+                started.append(f"{server.spec.name}/{record.name}")
+    return tuple(started)
+
+
+async def release_leader(supervisor: supervise.Supervisor, places: seats.Seats, server: records.ServerRecord) -> bool:
+    """Release the leader key of a server that is proven dead, so that a replica takes over now.
+
+    True when it held the key. Only ever called after `cut_server` returned: that is the proof (fencing).
+    """
+    if "patroni" not in server.processes or server.is_alive:
+        return False
+    seat = places.seat(server.spec.name, "patroni")
+    was_leader = await patroni.release_leader_key(seat)
+    if was_leader:
+        supervisor.journal.say(
+            "leader_released",
+            f"{server.spec.name} is proven dead: its leader key is released, a replica takes over",
+            subject=server.spec.name,
+            level="warning",
+        )
+    return was_leader
+
+
+async def balance(places: seats.Seats) -> None:
+    """Policy `fastest`: set the weights of web servers from their measured latency, once a second."""
+    balancer = places.topology.balancer
+    if balancer is None or balancer.policy != "fastest":
+        return
+    for server in places.wanted.balancers:
+        record = places.store.records.servers.get(server.name)
+        if record is not None and record.is_alive:
+            await haproxy.apply_fastest(places.seat(server.name, "haproxy"))
+
+
+async def _revive(supervisor: supervise.Supervisor, places: seats.Seats, server: records.ServerRecord) -> list[str]:
+    """A server lost its power without anybody asking: fence it, release its leader key, start it again."""
+    name = server.spec.name
+    await supervisor.cut_server(name, "on")
+    await release_leader(supervisor, places, server)
+    if time.time() < server.next_start_at:
+        return []
+    server.restarts += 1
+    server.next_start_at = time.time() + supervise.RESTARTS.seconds(server.restarts)
+    await supervisor.start_server(server.spec)
+    for record in server.processes.values():
+        if record.is_expected:
+            await supervisor.restart(server, record)
+    return [name]

@@ -1,0 +1,174 @@
+"""Takes the snapshot: asks every engine how it is, at once, each with a deadline, and keeps no opinion.
+
+Called by the runtime before every plan and for `tenfold status`. Changes nothing.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from tenfold import engines
+from tenfold.engines.haproxy import admin as haproxy
+from tenfold.engines.postgres import admin as postgres
+from tenfold.kit import process
+from tenfold.observation import snapshot as snapshots
+from tenfold.runtime import migrate, publish, records, registry, seats, supervise
+
+PROBE_SECONDS = 2.0
+
+ServerState = snapshots.ServerState
+ProcessState = snapshots.ProcessState
+
+
+class Observer:
+    """Keeps one connection to each database node between observations; nothing else is remembered."""
+
+    def __init__(self, supervisor: supervise.Supervisor) -> None:
+        self._supervisor = supervisor
+        self._watchers: dict[str, postgres.Watcher] = {}
+
+    async def snapshot(self, places: seats.Seats) -> snapshots.Snapshot:
+        """Everything there is, now."""
+        process.Detached.reap()
+        servers = tuple(self._supervisor.store.records.servers.values())
+        seen = await asyncio.gather(*(self._server(places, record) for record in servers))
+        databases = await asyncio.gather(*(self.database(places, one.spec.name) for one in servers))
+        balancers = await asyncio.gather(*(self._balancer(places, one) for one in servers))
+        nodes = tuple(one for one in databases if one is not None)
+        told = publish.published(places)
+        published = tuple(node.name for node in told.database.shards[0].nodes) if told and told.database else ()
+        return snapshots.Snapshot(
+            service=places.topology.service.name,
+            network=self._supervisor.store.records.network,
+            servers=tuple(seen),
+            databases=nodes,
+            balancers=tuple(one for one in balancers if one is not None),
+            published=published,
+            is_synchronous=await self._is_synchronous(places, nodes),
+            is_migrated=await self._is_migrated(places, nodes),
+            is_published=told == publish.make(places, published),
+        )
+
+    async def database(self, places: seats.Seats, server: str) -> snapshots.DatabaseNode | None:
+        """The copy of the data on this server as it is now, or None when there is no data on it."""
+        record = self._supervisor.store.records.servers.get(server)
+        if record is None or not (places.where.server(server) / "data" / "postgres" / "PG_VERSION").exists():
+            return None
+        watcher = self._watcher(places, record)
+        facts = await watcher.look(PROBE_SECONDS) if record.is_alive else None
+        return snapshots.DatabaseNode(
+            server=server,
+            shard=0,
+            manager=_manager(record),
+            role=facts.role if facts else "",
+            is_reachable=facts is not None,
+            accepts_writes=facts.accepts_writes if facts else False,
+            timeline=facts.timeline if facts else 0,
+            lsn=facts.lsn if facts else 0,
+            is_streaming=facts.is_streaming if facts else False,
+        )
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        for watcher in self._watchers.values():
+            await watcher.close()
+        self._watchers.clear()
+
+    def _watcher(self, places: seats.Seats, record: records.ServerRecord) -> postgres.Watcher:
+        address = record.spec.address(self._supervisor.store.records.network)
+        if address not in self._watchers:
+            self._watchers[address] = postgres.Watcher(address, places.secrets.superuser)
+        return self._watchers[address]
+
+    async def _server(self, places: seats.Seats, record: records.ServerRecord) -> snapshots.Server:
+        processes = await asyncio.gather(*(_process(places, record, one) for one in record.processes.values()))
+        return snapshots.Server(
+            name=record.spec.name,
+            region=record.spec.region,
+            tier=record.spec.tier,
+            address=record.spec.address(self._supervisor.store.records.network),
+            state=_server_state(record),
+            processes=tuple(processes),
+        )
+
+    async def _balancer(self, places: seats.Seats, record: records.ServerRecord) -> snapshots.Balancer | None:
+        haproxy_record = record.processes.get("haproxy")
+        if haproxy_record is None or not haproxy_record.is_alive:
+            return None
+        seat = places.seat(record.spec.name, "haproxy")
+        try:
+            backends = await haproxy.backends(seat)
+        except engines.errors.EngineFailed:
+            return None
+        return snapshots.Balancer(record.spec.name, backends, haproxy_record.revision)
+
+    async def _is_synchronous(self, places: seats.Seats, nodes: Iterable[snapshots.DatabaseNode]) -> bool:
+        primary = _primary(nodes)
+        if primary is None or primary.manager != "patroni":
+            return False
+        return await self._watcher(places, self._supervisor.store.server(primary.server)).is_synchronous()
+
+    async def _is_migrated(self, places: seats.Seats, nodes: Iterable[snapshots.DatabaseNode]) -> bool:
+        primary = _primary(nodes)
+        if primary is None:
+            return False
+        return not await migrate.pending_on(places, primary.server)
+
+
+def revisions(places: seats.Seats) -> Mapping[tuple[str, str], str]:
+    """By server and process, the revision that the topology asks for, of what can be replaced while it runs."""
+    wanted = {}
+    for server in places.wanted.servers:
+        for one in server.processes:
+            if registry.engine(one.engine).is_replaceable:
+                wanted[server.name, one.name] = supervise.revision(places.seat(server.name, one.name))
+    return wanted
+
+
+def _primary(nodes: Iterable[snapshots.DatabaseNode]) -> snapshots.DatabaseNode | None:
+    return snapshots.newest(one for one in nodes if one.role == "primary" and one.is_reachable)
+
+
+def _manager(record: records.ServerRecord) -> snapshots.Manager:
+    for name in ("patroni", "postgres"):
+        process_record = record.processes.get(name)
+        if process_record is not None and process_record.is_alive and record.is_alive:
+            return "patroni" if name == "patroni" else "postgres"
+    return ""
+
+
+def _server_state(record: records.ServerRecord) -> ServerState:
+    if record.power == "killed":
+        return ServerState.KILLED
+    return ServerState.RUNNING if record.is_alive else ServerState.STOPPED
+
+
+async def _process(
+    places: seats.Seats, server: records.ServerRecord, record: records.ProcessRecord
+) -> snapshots.Process:
+    state, health = await _health(places, server, record)
+    is_up = state not in (ProcessState.STOPPED, ProcessState.FAILED)
+    return snapshots.Process(
+        name=record.name,
+        engine=record.engine,
+        state=state,
+        pid=record.identity.pid if is_up and record.identity else 0,
+        role=health.role,
+        detail=health.detail,
+        restarts=record.restarts,
+        revision=record.revision,
+    )
+
+
+async def _health(
+    places: seats.Seats, server: records.ServerRecord, record: records.ProcessRecord
+) -> tuple[ProcessState, engines.Health]:
+    if not server.is_alive or not record.is_alive:
+        return (ProcessState.FAILED if record.is_expected else ProcessState.STOPPED), engines.Health(False)
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            health = await registry.engine(record.engine).probe(places.seat(server.spec.name, record.name))
+    except TimeoutError:
+        health = engines.Health(False, detail=f"no answer within {PROBE_SECONDS:g} s")
+    if health.is_ready:
+        return ProcessState.READY, health
+    return (ProcessState.UNREADY if record.was_ready else ProcessState.STARTING), health

@@ -1,0 +1,75 @@
+"""What status and plans look like as JSON: stable, documented in docs/control-api.md. Pure."""
+
+import dataclasses
+from typing import Any
+
+from tenfold.observation import snapshot as snapshots
+from tenfold.planning import plan as plans
+from tenfold.runtime import events
+from tenfold.topology import layout, rungs, tiers
+
+Json = dict[str, Any]
+
+
+def status(
+    snapshot: snapshots.Snapshot, topology: tiers.Topology, journal: events.Journal, *, is_changing: bool
+) -> Json:
+    """What `tenfold status --json` prints."""
+    rung = rungs.rung_of(topology)
+    return {
+        "version": 1,
+        "service": snapshot.service,
+        "rung": rung.name if rung else None,
+        "listen": topology.service.listen,
+        "network": f"127.{snapshot.network}.0.0/16",
+        "is_changing": is_changing,
+        "is_synchronous": snapshot.is_synchronous,
+        "servers": [_server(one, snapshot) for one in snapshot.servers],
+        "missing": [one.name for one in layout.layout(topology).servers if snapshot.server(one.name) is None],
+        "balancers": [dataclasses.asdict(one) for one in snapshot.balancers],
+        "events": [_event(one) for one in list(journal.recent)[-8:]],
+    }
+
+
+def plan(made: plans.Plan) -> Json:
+    """What `tenfold plan --json` prints."""
+    return {"version": 1, "steps": [step(one) for one in made.steps]}
+
+
+def step(one: plans.steps.Step) -> Json:
+    """One step: its kind, title, reason, risk, undo, and its own fields."""
+    return {
+        "kind": one.kind,
+        "title": one.title,
+        "risk": one.risk,
+        "undo": one.undo,
+        **dataclasses.asdict(one),
+    }
+
+
+def _server(server: snapshots.Server, snapshot: snapshots.Snapshot) -> Json:
+    node = snapshot.database(server.name)
+    return {
+        "name": server.name,
+        "region": server.region,
+        "tier": server.tier,
+        "address": server.address,
+        "state": server.state,
+        "processes": [
+            {
+                "name": one.name,
+                "engine": one.engine,
+                "pid": one.pid,
+                "role": one.role,
+                "state": one.state,
+                "detail": one.detail,
+                "restarts": one.restarts,
+            }
+            for one in server.processes
+        ],
+        "database": None if node is None else dataclasses.asdict(node),
+    }
+
+
+def _event(event: events.Event) -> Json:
+    return {"at": event.at, "kind": event.kind, "text": event.text, "level": event.level}
