@@ -1,0 +1,91 @@
+"""Opening connections to one node: what every connection of `tf.db` has in common.
+
+Called by the pools and the probes. Decides nothing: which node, how many and when is for others.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from tenfold import bindings
+
+log = logging.getLogger("tenfold.db")
+
+CONNECT_SECONDS = 1.0
+"""A server that is gone answers nothing: longer than this is not worth a request's time."""
+
+UNANSWERED_MILLISECONDS = 5000
+"""Data unacknowledged by the other side's kernel for so long: it is gone (tcp(7), TCP_USER_TIMEOUT)."""
+
+Init = Callable[[Any], Awaitable[None]]
+
+Trouble = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError)
+"""What a connection raises when it, or the server behind it, goes away. (TimeoutError is an OSError.)"""
+
+
+class UnreachableError(Exception):
+    """No connection to this node could be opened. Never leaves `sdk/db`."""
+
+
+@dataclass(slots=True)
+class Connector:
+    """How to open connections: the bindings' credentials, and what the app adds (`init=`, asyncpg's arguments)."""
+
+    database: bindings.Database
+    init: Init | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    async def open(self, node: bindings.DatabaseNode, timeout: float, **extra: Any) -> "asyncpg.Connection[Any]":
+        """A new connection, `init` not yet called. Raises `UnreachableError` within `timeout` seconds."""
+        arguments: dict[str, Any] = {
+            "host": node.host,
+            "port": node.port,
+            "user": self.database.user,
+            "password": self.database.password,
+            "database": self.database.name,
+            "timeout": timeout,
+            **self.arguments,
+            **extra,
+        }
+        try:
+            connection: asyncpg.Connection[Any] = await asyncpg.connect(**arguments)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            reason = str(error) or type(error).__name__
+            raise UnreachableError(f"{node.name} ({node.host}:{node.port}): {reason}") from error
+        _notice_a_dead_peer(connection)
+        return connection
+
+    async def open_for_use(self, node: bindings.DatabaseNode, timeout: float) -> "asyncpg.Connection[Any]":
+        """A new connection on which the app's `init` has run; what `init` raises goes to the caller."""
+        connection = await self.open(node, timeout)
+        if self.init is not None:
+            try:
+                await self.init(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
+
+
+def is_trouble(error: BaseException) -> bool:
+    """Whether the connection or its server went away (or goes away), not the statement that was wrong."""
+    return isinstance(error, Trouble) and not isinstance(error, asyncpg.QueryCanceledError)
+
+
+def _notice_a_dead_peer(connection: "asyncpg.Connection[Any]") -> None:
+    """Let the kernel end a half-open connection: keepalives while idle, a limit on unacknowledged data."""
+    # asyncpg has no public way to its socket.
+    transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined]
+    peer = transport.get_extra_info("socket")
+    if peer is None or peer.family == socket.AF_UNIX or not hasattr(socket, "TCP_USER_TIMEOUT"):
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 5)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MILLISECONDS)

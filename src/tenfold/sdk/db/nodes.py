@@ -1,0 +1,185 @@
+"""What this process knows of the database nodes: each node's last sighting, and what a shard's sightings add up to.
+
+Written by `prober`, and by whoever runs into a node that is not what it was (`Shard.doubt`). Read by `primary` and
+`routing`. No I/O of its own; times are `loop.time()`.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tenfold import bindings, position
+from tenfold.sdk.db import pool, routing, signal
+
+SAMPLES = 256
+"""How many of the primary's answers are kept to tell a replica's lag: 25 s of them while there is traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a node answered. It was so at some moment after `asked_at`."""
+
+    asked_at: float
+    is_primary: bool
+    accepts_writes: bool
+    """False on replicas, and on a primary that is fenced for a switch."""
+    timeline: int
+    """0: the node did not say; it then proves nothing about freshness."""
+    lsn: int
+    """Flushed (primary) or replayed (replica)."""
+
+
+class Node:
+    """One PostgreSQL as this process sees it. `sighting` is None while nothing certain is known."""
+
+    __slots__ = ("doubted_at", "pool", "reflects_at", "shard", "sighting", "trouble", "where")
+
+    def __init__(self, where: bindings.DatabaseNode, shard: int, connections: pool.Pool) -> None:
+        self.where = where
+        self.shard = shard
+        self.pool = connections
+        self.sighting: Sighting | None = None
+        self.doubted_at = float("-inf")
+        self.reflects_at = float("-inf")
+        """Everything that was committed before this moment is visible here."""
+        self.trouble = "not asked yet"
+        """Why there is no sighting, in words."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the bindings."""
+        return self.where.name
+
+    def position(self, epoch: int) -> position.Position | None:
+        """How far this copy had come when last seen, or None when that is not known."""
+        seen = self.sighting
+        return position.Position(self.shard, epoch, seen.timeline, seen.lsn) if seen and seen.timeline else None
+
+
+class Shard:
+    """The nodes of one shard and what their sightings add up to. Every change fires `news`."""
+
+    __slots__ = (
+        "_samples",
+        "busy_until",
+        "epoch",
+        "freshness",
+        "history",
+        "history_of",
+        "is_used",
+        "news",
+        "nodes",
+        "number",
+        "poke",
+        "primary",
+        "readable",
+    )
+
+    def __init__(self, number: int, epoch: int, poke: Callable[[], None]) -> None:
+        self.number = number
+        self.epoch = epoch
+        self.history = position.History()
+        self.history_of = 0
+        """The timeline whose history file `history` is from."""
+        self.nodes: dict[str, Node] = {}
+        self.primary: Node | None = None
+        """The newest node that says it is primary; it may be fenced (`writable` tells)."""
+        self.readable: tuple[Node, ...] = ()
+        """Replicas that are there and do not lag too far."""
+        self.is_used = True
+        """Set by every read and write, cleared by the probes: probing follows the traffic."""
+        self.busy_until = 0.0
+        """Until when the probes look often."""
+        self.news = signal.Signal()
+        """Fires after every sighting. Who waits here waits for a primary."""
+        self.freshness = signal.Signal()
+        """Fires after every sighting of a replica. Who waits here waits for a copy to catch up."""
+        self.poke = poke
+        """Asks the probes of this shard to look now."""
+        self._samples: deque[tuple[float, int, int]] = deque(maxlen=SAMPLES)
+
+    @property
+    def writable(self) -> Node | None:
+        """The primary, unless it holds its writes for a switch."""
+        node = self.primary
+        return node if node is not None and node.sighting is not None and node.sighting.accepts_writes else None
+
+    @property
+    def troubles(self) -> str:
+        """What is wrong with which node, in words, for an error message."""
+        return "; ".join(node.trouble or f"{node.name}: {_role(node)}" for node in self.nodes.values())
+
+    def saw(self, node: Node, sighting: Sighting) -> None:
+        """A probe was answered. An answer to a question older than the last doubt counts for nothing."""
+        if sighting.asked_at <= node.doubted_at:
+            return
+        node.sighting, node.trouble = sighting, ""
+        if sighting.is_primary:
+            self._sample(sighting)
+        else:
+            node.reflects_at = self._reflected(sighting)
+        self._add_up()
+        if not sighting.is_primary:
+            self.freshness.fire()
+        self.news.fire()
+
+    def lost(self, node: Node, trouble: str) -> None:
+        """A probe failed: the node is not there, and whoever waits for one of its connections goes elsewhere."""
+        node.trouble = trouble
+        self._forget(node)
+        node.pool.scatter()
+
+    def doubt(self, node: Node, now: float) -> None:
+        """Somebody ran into something that contradicts the last sighting: it is void until a new probe answers."""
+        node.doubted_at = now
+        self._forget(node)
+        self.poke()
+
+    def remove(self, name: str) -> None:
+        """The node is no longer named by the bindings: what runs on it ends in peace, nothing new begins."""
+        node = self.nodes.pop(name)
+        self._forget(node)
+        node.pool.retire()
+
+    def proves(self, node: Node, wanted: position.Position) -> bool:
+        """Whether the node's last sighting proves that it holds everything up to `wanted`."""
+        seen = node.position(self.epoch)
+        return seen is not None and position.reached(seen, wanted, self.history)
+
+    def _forget(self, node: Node) -> None:
+        node.sighting = None
+        node.reflects_at = float("-inf")
+        self._add_up()
+        self.freshness.fire()
+        self.news.fire()
+
+    def _sample(self, sighting: Sighting) -> None:
+        """Remember how far the primary was, and let replicas that hold all of it profit at once."""
+        self._samples.append((sighting.asked_at, sighting.timeline, sighting.lsn))
+        for node in self.nodes.values():
+            seen = node.sighting
+            if seen and not seen.is_primary and (seen.timeline, sighting.lsn) == (sighting.timeline, seen.lsn):
+                node.reflects_at = max(node.reflects_at, sighting.asked_at)
+
+    def _reflected(self, sighting: Sighting) -> float:
+        """When the primary had last been no further than this replica is: what was committed before is in it."""
+        return next(
+            (
+                at
+                for at, timeline, lsn in reversed(self._samples)
+                if timeline == sighting.timeline and lsn <= sighting.lsn
+            ),
+            float("-inf"),
+        )
+
+    def _add_up(self) -> None:
+        self.primary = routing.newest_primary(self.nodes.values())
+        last = self._samples[-1][0] if self._samples and self.primary is not None else None
+        self.readable = routing.readable(self.nodes.values(), last)
+
+
+def _role(node: Node) -> str:
+    seen = node.sighting
+    if seen is None:
+        return "unknown"
+    return ("primary" if seen.accepts_writes else "primary, read-only") if seen.is_primary else "replica"

@@ -1,0 +1,213 @@
+"""Leases on the primary, and the owner of everything that watches and connects.
+
+`Shards` belongs to `Database`. Every write takes a `Lease` here and only here; a failover is a longer wait for one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from tenfold import bindings, errors, position, request
+from tenfold.sdk.db import connect, nodes, pool, prober
+
+log = logging.getLogger("tenfold.db")
+
+FIRST_LOOK_SECONDS = 3.0
+"""How long `start` waits for every node's first answer; a node that is down does not keep an app from starting."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """One connection to a node that was a writable primary at its last check.
+
+    End it exactly once: `release`, `discard` or `demoted`.
+    """
+
+    connection: "asyncpg.Connection[Any]"
+    shard: int
+    epoch: int
+    timeline: int
+    node: str
+    _owner: nodes.Shard
+    _node: nodes.Node
+
+    def position(self, lsn: int) -> position.Position:
+        """The position of a write that this connection committed, from the flush LSN read after the commit."""
+        return position.Position(self.shard, self.epoch, self.timeline, lsn)
+
+    async def release(self, *, reset: bool = False) -> None:
+        """Put the connection back. `reset`: user code has touched it; one round trip, at most `RESET_SECONDS`.
+
+        A connection that is closed, inside a transaction, or does not let itself be reset is closed instead.
+        """
+        await self._node.pool.put_back(self.connection, reset=reset)
+
+    def discard(self) -> None:
+        """Close the connection at once; it is never used again."""
+        self._node.pool.discard(self.connection)
+
+    def demoted(self) -> None:
+        """SQLSTATE 25006 was seen here: forget this node as a primary until a new probe says otherwise; discards."""
+        self.discard()
+        self._owner.doubt(self._node, asyncio.get_running_loop().time())
+
+
+class Shards:
+    """All shards: their nodes, the probes that watch them, and the way to a primary."""
+
+    def __init__(self, database: bindings.Database, connector: connect.Connector) -> None:
+        self.connector = connector
+        self.by_number: dict[int, nodes.Shard] = {}
+        self.outside = request.Request()
+        """What this process has written outside any request: its reads outside requests see it."""
+        self._database = database
+        self._probers: dict[nodes.Node, tuple[prober.Prober, asyncio.Task[None]]] = {}
+        self._is_started = False
+
+    async def start(self) -> None:
+        """Watch every node. Returns when each has been asked once, or after `FIRST_LOOK_SECONDS`.
+
+        A database that is down does not make it fail: reads and writes wait for it, up to their deadlines.
+        """
+        self._is_started = True
+        self.update(self._database)
+        until = asyncio.get_running_loop().time() + FIRST_LOOK_SECONDS
+        for shard in list(self.by_number.values()):
+            while not all(one.has_looked for one, _ in self._probers.values()) and await shard.news.wait(until):
+                pass
+
+    async def stop(self) -> None:
+        """End the probes and close every connection at once. Safe to call twice."""
+        self._is_started = False
+        tasks = [task for _, task in self._probers.values()]
+        self._probers.clear()
+        for task in tasks:
+            task.cancel()
+        for shard in self.by_number.values():
+            for node in shard.nodes.values():
+                node.pool.retire()
+                node.pool.terminate()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def update(self, database: bindings.Database) -> None:
+        """Follow the bindings: new nodes join, nodes no longer named leave; requests in flight are not disturbed."""
+        self._database = self.connector.database = database
+        wanted = {shard.number: shard for shard in database.shards}
+        for number, shard in self.by_number.items():
+            self._keep_only(shard, wanted[number].nodes if number in wanted else ())
+        for bound in database.shards:
+            shard = self.by_number.get(bound.number) or self._add_shard(bound)
+            shard.epoch = bound.epoch
+            self._join(shard, bound.nodes, database.pool_size)
+
+    async def primary(self, shard: int, deadline: float) -> Lease:
+        """A connection to this shard's writable primary. Waits for both, through a failover too.
+
+        Raises `NoPrimary` when no writable primary appeared before `deadline` (`loop.time()`), `Overloaded` when the
+        primary is there and its queue is full or no connection became free in time. Who waits because there is no
+        primary is never shed.
+        """
+        group = self.shard(shard)
+        group.is_used = True
+        may_shed = True
+        while True:
+            node = group.writable
+            if node is None:
+                may_shed = False
+                await self._news(group, deadline)
+                continue
+            connection = await self._connection(group, node, deadline, may_shed)
+            seen = node.sighting
+            if connection is None:
+                may_shed = False
+            elif node is group.writable and seen is not None:
+                return Lease(connection, shard, group.epoch, seen.timeline, node.name, group, node)
+            else:
+                node.pool.give(connection)
+
+    def shard(self, number: int) -> nodes.Shard:
+        """What is known of one shard. Raises `NotStarted` before `start`."""
+        if not self._is_started:
+            raise errors.NotStarted(
+                "tf.db is not started: use it inside the app's lifespan, or `async with tf:` in a script"
+            )
+        return self.by_number[number]
+
+    def history(self, shard: int) -> position.History:
+        """How this shard's timelines followed each other, as far as it could be learnt."""
+        return self.shard(shard).history
+
+    def wrote(self, at: position.Position) -> None:
+        """Remember a write: for the current request, or outside one for this process."""
+        (request.current() or self.outside).wrote(at)
+
+    async def _news(self, group: nodes.Shard, deadline: float) -> None:
+        group.poke()
+        if not await group.news.wait(deadline):
+            raise errors.NoPrimary(
+                f"database: no writable primary of shard {group.number} before the deadline ({group.troubles}); "
+                "nothing was done"
+            )
+
+    async def _connection(
+        self, group: nodes.Shard, node: nodes.Node, deadline: float, may_shed: bool
+    ) -> "asyncpg.Connection[Any] | None":
+        """A connection to the node, or None when it went away meanwhile."""
+        try:
+            return await node.pool.acquire(deadline, may_shed=may_shed)
+        except pool.LostError:
+            return None
+        except connect.UnreachableError as error:
+            loop = asyncio.get_running_loop()
+            if loop.time() >= deadline:
+                raise errors.NoPrimary(f"database: {error}; nothing was done") from error
+            node.trouble = str(error)
+            group.doubt(node, loop.time())
+            return None
+
+    def _add_shard(self, bound: bindings.Shard) -> nodes.Shard:
+        shard = nodes.Shard(bound.number, bound.epoch, self._poker(bound.number))
+        self.by_number[bound.number] = shard
+        return shard
+
+    def _keep_only(self, shard: nodes.Shard, wanted: Iterable[bindings.DatabaseNode]) -> None:
+        kept = {node.name: node for node in wanted}
+        for name, node in list(shard.nodes.items()):
+            if kept.get(name) != node.where:
+                _, task = self._probers.pop(node)
+                task.cancel()
+                shard.remove(name)
+
+    def _join(self, shard: nodes.Shard, wanted: Iterable[bindings.DatabaseNode], size: int) -> None:
+        for where in wanted:
+            known = shard.nodes.get(where.name)
+            if known is not None:
+                known.pool.size = size
+                continue
+            node = nodes.Node(where, shard.number, pool.Pool(self._opener(where), size))
+            shard.nodes[where.name] = node
+            watcher = prober.Prober(shard, node, self.connector)
+            task = asyncio.get_running_loop().create_task(watcher.run(), name=f"tenfold-db-probe-{where.name}")
+            task.add_done_callback(_report)
+            self._probers[node] = (watcher, task)
+
+    def _opener(self, where: bindings.DatabaseNode) -> pool.Open:
+        return lambda timeout: self.connector.open_for_use(where, timeout)
+
+    def _poker(self, number: int) -> Callable[[], None]:
+        def poke() -> None:
+            for node, (watcher, _) in self._probers.items():
+                if node.shard == number:
+                    watcher.poke()
+
+        return poke
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    """A probe that ends by itself is a flaw of ours: say so, loudly, with its traceback."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("%s ended: this process no longer sees that node", task.get_name(), exc_info=error)

@@ -1,0 +1,146 @@
+"""The SDK's own eyes: one connection to each node that asks for its role and position again and again.
+
+Owned by `primary.Shards`, one `Prober` a node. It only reports what it sees (`Shard.saw`, `Shard.lost`); that way a
+failover needs nobody's help, the runtime's least of all.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+
+from tenfold import position
+from tenfold.sdk.db import connect, nodes
+
+log = logging.getLogger("tenfold.db")
+
+ANSWER_SECONDS = 1.0
+"""A node that does not answer for so long is as good as gone."""
+
+CATCHING_UP_SECONDS = 0.002
+"""Between two looks at a replica while a read waits for it to catch up."""
+FAILING_OVER_SECONDS = 0.02
+"""Between two looks while somebody waits for a primary."""
+BUSY_SECONDS = 0.1
+"""Between two looks while there is traffic."""
+IDLE_SECONDS = 1.0
+"""Between two looks while there is none."""
+
+HISTORY_RETRY_SECONDS = 5.0
+"""After the timeline history could not be read (migrations make its function), how long until the next try."""
+
+QUESTION = """
+select is_standby,
+       current_setting('default_transaction_read_only') = 'on' as is_fenced,
+       case when is_standby
+            then coalesce((select received_tli from pg_stat_wal_receiver),
+                          (select timeline_id from pg_control_checkpoint()))
+            else ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int end as timeline,
+       pg_wal_lsn_diff(case when is_standby then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end,
+                       '0/0')::int8 as lsn
+  from (select pg_is_in_recovery() as is_standby offset 0) as node
+"""
+"""One row: the role, whether new transactions may write, the timeline, the position. Never the insert LSN: it can lie
+past anything that a replica will replay. The timeline not from the checkpoint on a primary: that lags a promotion."""
+
+
+class Prober:
+    """Looks at one node until it is stopped. `poke` ends the pause between two looks."""
+
+    def __init__(self, shard: nodes.Shard, node: nodes.Node, connector: connect.Connector) -> None:
+        self._shard = shard
+        self._node = node
+        self._connector = connector
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._poked = asyncio.Event()
+        self._ask_history_at = 0.0
+        self.has_looked = False
+        """Whether the first look is over, whatever it saw."""
+
+    def poke(self) -> None:
+        """Look now."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Look, report, pause, until cancelled."""
+        try:
+            while True:
+                await self.look()
+                await self._pause()
+        finally:
+            self._disconnect()
+
+    async def look(self) -> bool:
+        """One look. True when the node answered."""
+        loop = asyncio.get_running_loop()
+        try:
+            connection = await self._connected()
+            asked_at = loop.time()
+            row = await connection.fetchrow(QUESTION, timeout=ANSWER_SECONDS)
+            assert row is not None
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, connect.UnreachableError) as error:
+            self._disconnect()
+            self._shard.lost(self._node, str(error) or f"{self._node.name}: {type(error).__name__}")
+            return False
+        finally:
+            self.has_looked = True
+        sighting = nodes.Sighting(
+            asked_at=asked_at,
+            is_primary=not row["is_standby"],
+            accepts_writes=not row["is_standby"] and not row["is_fenced"],
+            timeline=row["timeline"] or 0,
+            lsn=row["lsn"] or 0,
+        )
+        self._shard.saw(self._node, sighting)
+        await self._learn_history(connection, sighting)
+        return True
+
+    async def _connected(self) -> "asyncpg.Connection[Any]":
+        if self._connection is None or self._connection.is_closed():
+            self._disconnect()
+            self._connection = await self._connector.open(self._node.where, connect.CONNECT_SECONDS)
+        return self._connection
+
+    async def _learn_history(self, connection: "asyncpg.Connection[Any]", sighting: nodes.Sighting) -> None:
+        """Once per timeline: where the older ones were left. Without it, reads in doubt go to the primary."""
+        shard, now = self._shard, asyncio.get_running_loop().time()
+        is_known = sighting.timeline <= 1 or shard.history_of == sighting.timeline
+        if not sighting.is_primary or is_known or now < self._ask_history_at:
+            return
+        self._ask_history_at = now + HISTORY_RETRY_SECONDS
+        try:
+            text = await connection.fetchval("select tenfold.timeline_history()", timeout=ANSWER_SECONDS)
+            shard.history, shard.history_of = position.History.parse(text or ""), sighting.timeline
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, IndexError) as error:
+            log.debug("%s: the timeline history cannot be read (%s)", self._node.name, error)
+
+    async def _pause(self) -> None:
+        interval = self._interval(asyncio.get_running_loop().time())
+        if interval <= FAILING_OVER_SECONDS:
+            self._poked.clear()
+            await asyncio.sleep(interval)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(interval):
+                await self._poked.wait()
+        self._poked.clear()
+
+    def _interval(self, now: float) -> float:
+        shard, seen = self._shard, self._node.sighting
+        if shard.is_used:
+            shard.is_used = False
+            if shard.busy_until < now:
+                shard.poke()  # the others still sleep as if there were no traffic
+            shard.busy_until = now + IDLE_SECONDS
+        if shard.freshness.waiting and seen is not None:
+            return CATCHING_UP_SECONDS
+        if shard.news.waiting:
+            return FAILING_OVER_SECONDS
+        return BUSY_SECONDS if now < shard.busy_until else IDLE_SECONDS
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
