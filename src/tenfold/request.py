@@ -6,7 +6,7 @@ Pure: times are `loop.time()` values handed in, nothing here looks at a clock.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 
 from tenfold import position
@@ -49,6 +49,8 @@ class Request:
     idempotency: IdempotencyKey | None = None
     pinned: dict[int, str] = field(default_factory=dict)
     """By shard, the node that this request's reads are pinned to: reads within one request are monotonic."""
+    is_waiting: bool = False
+    """Set by `sdk/db` while it waits for a primary: the request then does not count as work that overloads us."""
 
     def wrote(self, at: position.Position) -> None:
         """Remember a write of this request; its later reads see it, and so does the client's next request."""
@@ -67,6 +69,16 @@ _current: ContextVar[Request | None] = ContextVar("tenfold_request", default=Non
 def current() -> Request | None:
     """The request that this task serves, or None outside one."""
     return _current.get()
+
+
+def enter(request: Request) -> Token[Request | None]:
+    """Make `request` the current one until `leave` gets the token: `serving` for the one place that counts its time."""
+    return _current.set(request)
+
+
+def leave(token: Token[Request | None]) -> None:
+    """Undo `enter`, in the same task."""
+    _current.reset(token)
 
 
 @contextmanager
