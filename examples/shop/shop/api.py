@@ -1,0 +1,97 @@
+"""The JSON API, under /api. Every write honours an `Idempotency-Key`, because it goes through `tf.db.run`."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from shop import accounts, cart, catalogue, forms, logins, orders, passwords
+from shop.service import tf
+
+router = APIRouter(prefix="/api")
+
+
+class SignUp(BaseModel):
+    email: forms.Email
+    password: forms.NewPassword
+    name: forms.Name
+
+
+class LogIn(BaseModel):
+    email: forms.Email
+    password: forms.Password
+
+
+class NewItem(BaseModel):
+    product_id: UUID
+    quantity: forms.Quantity
+    reference: UUID
+    """Chosen by the client, to find the item again."""
+
+
+class NewOrder(BaseModel):
+    reference: UUID
+    """Chosen by the client, to find the order again."""
+
+
+@router.post("/signup", status_code=201)
+async def sign_up(body: SignUp, request: Request, response: Response) -> dict[str, Any]:
+    login = await accounts.sign_up(body.email, body.password, body.name)
+    logins.remember(request, response, login.token)
+    return {"id": login.user_id, "email": login.email}
+
+
+@router.post("/login")
+async def log_in(body: LogIn, request: Request, response: Response) -> dict[str, Any]:
+    login = await accounts.log_in(body.email, body.password)
+    logins.remember(request, response, login.token)
+    return {"id": login.user_id, "email": login.email}
+
+
+@router.post("/logout", status_code=204)
+async def log_out(request: Request, response: Response) -> None:
+    if token := request.cookies.get(logins.COOKIE):
+        await accounts.log_out(passwords.digest(token))
+    logins.forget(request, response)
+
+
+@router.get("/products")
+async def list_products(page: Annotated[int, Query(ge=1, le=1_000_000)] = 1) -> dict[str, Any]:
+    products, pages = await catalogue.page(page)
+    return {"products": products, "pages": pages}
+
+
+@router.get("/products/{product_id}")
+async def show_product(product_id: UUID) -> dict[str, Any]:
+    return await catalogue.product(product_id)
+
+
+@router.get("/cart")
+async def show_cart(user: logins.User) -> dict[str, Any]:
+    return await cart.contents(user.id)
+
+
+@router.post("/cart/items")
+async def add_to_cart(body: NewItem, login: logins.Digest) -> dict[str, Any]:
+    return await tf.db.run(cart.add, login, body.product_id, body.quantity, body.reference)
+
+
+@router.delete("/cart/items/{product_id}")
+async def remove_from_cart(product_id: UUID, login: logins.Digest) -> dict[str, Any]:
+    return await tf.db.run(cart.remove, login, product_id)
+
+
+@router.post("/orders", status_code=201)
+async def place_order(body: NewOrder, login: logins.Digest) -> dict[str, Any]:
+    return await tf.db.run(orders.place, login, body.reference)
+
+
+@router.get("/orders")
+async def list_orders(user: logins.User) -> dict[str, Any]:
+    return {"orders": await orders.history(user.id)}
+
+
+@router.get("/orders/{order_id}")
+async def show_order(order_id: UUID, user: logins.User) -> dict[str, Any]:
+    return await orders.find(user.id, order_id)

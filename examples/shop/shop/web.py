@@ -1,0 +1,52 @@
+"""The shop's ASGI application: `shop.web:app`, named in tenfold.toml."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+from tenfold import errors
+
+from shop import api, origins, pages, refusals
+from shop.service import tf
+
+
+def create_app() -> FastAPI:
+    """The application, not wrapped yet."""
+    made = FastAPI(title="Larch & Lantern", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    made.include_router(api.router)
+    made.include_router(pages.router)
+    made.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    made.add_middleware(origins.SameOrigin)
+    made.add_exception_handler(refusals.Refusal, refuse)
+    made.add_exception_handler(HTTPException, refuse)
+    made.add_exception_handler(RequestValidationError, correct)
+    return made
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    """Say no: in JSON to a program, with a page to a person, who is asked to log in where that would help."""
+    status = getattr(error, "status", 0) or getattr(error, "status_code", 500)
+    message = str(getattr(error, "detail", error))
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"detail": message}, status)
+    if isinstance(error, refusals.NotLoggedIn):
+        return pages.go(f"/login?next={request.url.path if request.method == 'GET' else '/'}")
+    return pages.render(request, "problem.html", status=status, message=message)
+
+
+async def correct(request: Request, error: Exception) -> Response:
+    """Say what is wrong with what was sent."""
+    assert isinstance(error, RequestValidationError)
+    wrong = [{"where": ".".join(map(str, one["loc"])), "what": one["msg"]} for one in error.errors()]
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"detail": wrong}, 422)
+    if any(one["loc"][0] in ("path", "query") for one in error.errors()):
+        return await refuse(request, refusals.NotFound())
+    message = " ".join(f"{str(one['loc'][-1]).capitalize()}: {one['msg']}." for one in error.errors())
+    return pages.render(request, "problem.html", status=422, message=message)
+
+
+app = tf.wrap(create_app())
