@@ -14,6 +14,8 @@
     ├── MisuseError               the program, not the world, is wrong
     │   ├── NotStarted            a Tenfold object used before its lifespan began
     │   └── InsideTransaction     `tf.db` written to inside an open transaction
+    ├── RequestFailed             a request of the load failed; ends its journey
+    │   └── WrongAnswer           the journey found an answer wrong
     ├── IdempotencyError
     │   ├── KeyInUse              the first request with this key still runs (409)
     │   └── KeyReused             another request was made under this key (422)
@@ -114,6 +116,14 @@ class NotStarted(MisuseError):
 
 class InsideTransaction(MisuseError):
     """`tf.db` was written to while a transaction of the same task is open: use the transaction."""
+
+
+class RequestFailed(TenfoldError):
+    """A request of the load failed and is recorded. A journey may catch it; uncaught it ends the journey."""
+
+
+class WrongAnswer(RequestFailed):
+    """The answer came, and the journey found it wrong."""
 
 
 class IdempotencyError(TenfoldError):

@@ -1,0 +1,223 @@
+"""The virtual user that a journey is given: a browser with cookies, which waits its turn before each request.
+
+Called by journeys. It records everything it does; a journey only says what to ask for and what to expect.
+"""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from tenfold import errors
+from tenfold.traffic import client, connection, ledger
+from tenfold.traffic.connection import Answer, Failure, Reason
+
+
+@dataclass(slots=True)
+class Write:
+    """One thing that a session writes. Put `reference` into the request, so that it can be found in the database."""
+
+    kind: str
+    """What is written; the name of its check in `CHECKS`."""
+    reference: str = field(default_factory=lambda: str(uuid.uuid4()))
+    is_keyed: bool = True
+    """Whether the request carries the reference as its `Idempotency-Key`."""
+    is_acknowledged: bool = False
+    """Set by the request: whether the service said it was done."""
+    position: str = ""
+    """Set by the request: the position that the write was answered with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a user needs from the load it belongs to."""
+
+    origin: connection.Origin
+    timeout_seconds: float
+    take_slot: Callable[[], Awaitable[float]]
+    record: Callable[[ledger.Record], None]
+    started: float
+    """Loop time of the start of the run."""
+
+
+class User:
+    """One virtual user. `random` is its own seeded source, `memory` is for the journeys; both outlive a journey."""
+
+    def __init__(self, number: int, surroundings: Surroundings, source: random.Random) -> None:
+        self.number = number
+        self.random = source
+        self.memory: dict[str, Any] = {}
+        self.requests = 0
+        self.last_trace = ""
+        self._around = surroundings
+        self._client = client.Client(surroundings.origin, surroundings.timeout_seconds)
+        self._lives = 0
+        self._last_position = ""
+
+    @property
+    def session(self) -> str:
+        """The name of this browser session in the ledger; a new one after `forget`."""
+        return f"{self.number}.{self._lives}"
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        """`request("GET", ...)`."""
+        return await self.request("GET", path, **options)
+
+    async def post(self, path: str, **options: Any) -> Answer:
+        """`request("POST", ...)`."""
+        return await self.request("POST", path, **options)
+
+    async def put(self, path: str, **options: Any) -> Answer:
+        """`request("PUT", ...)`."""
+        return await self.request("PUT", path, **options)
+
+    async def delete(self, path: str, **options: Any) -> Answer:
+        """`request("DELETE", ...)`."""
+        return await self.request("DELETE", path, **options)
+
+    async def request(  # noqa: PLR0913 (what a request may have; all but two are named by the caller)
+        self,
+        method: str,
+        path: str,
+        *,
+        name: str = "",
+        json: Any = None,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        write: Write | None = None,
+        expect: Collection[int] | None = None,
+        redirects: bool = True,
+    ) -> Answer:
+        """Wait for the next slot, send, and return the answer.
+
+        `name` groups requests in the report (give one to paths with ids). `write` makes it a write that is checked
+        later. `expect`: the statuses that are right; without it any below 400. Redirects are followed as a browser
+        does, within the same request. Raises `RequestFailed`, recorded already, for everything else.
+        """
+        trace = uuid.uuid4().hex
+        headers = {"traceparent": f"00-{trace}-{trace[:16]}-01", **(headers or {})}
+        body, content_type = _body(json, form)
+        if content_type:
+            headers["Content-Type"] = content_type
+        key = write.reference if write is not None and write.is_keyed else ""
+        request = client.Request(method, path, tuple(headers.items()), body, key)
+        return await self._perform(
+            request, trace, name or f"{method} {path.partition('?')[0]}", write, (expect, redirects)
+        )
+
+    def sees(self, write: Write, references: Container[str]) -> bool:
+        """Record whether the answer just read holds this session's own write. Nothing is recorded for a write that
+        was not acknowledged: it may be there or not.
+        """
+        is_seen = write.reference in references
+        if write.is_acknowledged:
+            now = asyncio.get_running_loop().time() - self._around.started
+            self._around.record(
+                ledger.OwnRead(
+                    session=self.session,
+                    kind=write.kind,
+                    reference=write.reference,
+                    at=round(now, 6),
+                    is_seen=is_seen,
+                    trace=self.last_trace,
+                    written_at=write.position,
+                    read_at=self._last_position,
+                )
+            )
+        return is_seen
+
+    def wrong(self, what: str) -> None:
+        """The answer just read is wrong: counts as failed and ends the journey."""
+        raise errors.WrongAnswer(what)
+
+    def forget(self) -> None:
+        """Become somebody else: a browser without cookies, connections or memory."""
+        self._lives += 1
+        self.memory.clear()
+        self._client.jar.clear()
+        self._client.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    async def _perform(
+        self,
+        request: client.Request,
+        trace: str,
+        name: str,
+        write: Write | None,
+        rules: tuple[Collection[int] | None, bool],
+    ) -> Answer:
+        intended = await self._around.take_slot()
+        loop = asyncio.get_running_loop()
+        sent, outcome = loop.time(), client.Outcome()
+        self.requests += 1
+        try:
+            await self._client.send(request, outcome, rules[1])
+            outcome.failure = outcome.failure or _judge(outcome, rules[0])
+        except asyncio.CancelledError:
+            outcome.failure = Failure(Reason.INTERRUPTED, "the load was stopped")
+            raise
+        finally:
+            self.last_trace, self._last_position = trace, outcome.position
+            self._record(request, outcome, write, name, (intended, sent, loop.time()))
+        if outcome.failure is not None or outcome.answer is None:
+            raise errors.RequestFailed(f"{name}: {outcome.failure}")
+        return outcome.answer
+
+    def _record(
+        self,
+        request: client.Request,
+        outcome: client.Outcome,
+        write: Write | None,
+        name: str,
+        times: tuple[float, float, float],
+    ) -> None:
+        intended, sent, ended = times
+        if write is not None:
+            write.is_acknowledged, write.position = outcome.is_acknowledged, outcome.position
+        self._around.record(
+            ledger.Request(
+                session=self.session,
+                name=name,
+                method=request.method,
+                path=request.path,
+                trace=self.last_trace,
+                intended=round(intended - self._around.started, 6),
+                sent=round(sent - self._around.started, 6),
+                latency=round(ended - intended, 6),
+                status=outcome.answer.status if outcome.answer else 0,
+                repeats=outcome.repeats,
+                reason=outcome.failure.reason if outcome.failure else "",
+                detail=outcome.failure.detail if outcome.failure else "",
+                kind=write.kind if write else "",
+                reference=write.reference if write else "",
+                is_acknowledged=outcome.is_acknowledged,
+                position=outcome.position,
+            )
+        )
+
+
+def _body(json: Any, form: Mapping[str, str] | None) -> tuple[bytes, str]:
+    if json is not None:
+        return msgspec.json.encode(json), "application/json"
+    if form is not None:
+        return urlencode(form).encode(), "application/x-www-form-urlencoded"
+    return b"", ""
+
+
+def _judge(outcome: client.Outcome, expect: Collection[int] | None) -> Failure | None:
+    """A 5xx is never right; other statuses are when they were expected."""
+    assert outcome.answer is not None
+    status = outcome.answer.status
+    is_right = status < 400 if expect is None else status in expect
+    if is_right and status < 500:
+        return None
+    wanted = "below 400" if expect is None else " or ".join(str(one) for one in expect)
+    return Failure(Reason.STATUS, f"{status} found, {wanted} expected: {outcome.answer.text[:160]!r}")
