@@ -72,14 +72,18 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseNode:
-    """One copy of a shard's data on a server."""
+    """One whole copy of a shard's data on a server; a folder that is still being filled is none.
+
+    Of a stopped copy, too, the files tell much: `standby.signal` its role, and the newest of the control file
+    and the history files its timeline. Planning needs both to start the right one.
+    """
 
     server: str
     shard: int
     manager: Manager
     """Who runs it now; empty: data without a process."""
     role: Literal["primary", "standby", ""]
-    """What it last said it was; empty: unknown (stopped, or never asked)."""
+    """What it last said it was, or what its files say; empty: unknown."""
     is_reachable: bool
     accepts_writes: bool = False
     """A primary whose new transactions may write (false while it is fenced for a switch)."""
@@ -88,6 +92,8 @@ class DatabaseNode:
     """Flushed (primary) or replayed (standby)."""
     is_streaming: bool = False
     """A standby that receives from its primary."""
+    last_manager: Literal["postgres", "patroni", ""] = ""
+    """Who ran it last, when nobody does now; empty: unknown."""
 
 
 @dataclass(frozen=True, slots=True)

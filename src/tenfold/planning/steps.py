@@ -250,6 +250,19 @@ class StopProcesses(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardData(Step):
+    """Delete copies of the data that nobody needs any more, on servers that stay. Never the primary's."""
+
+    servers: tuple[str, ...]
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "copy the primary anew"
+
+    @property
+    def title(self) -> str:
+        return f"delete the old copy of the data on {', '.join(self.servers)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveServers(Step):
     """Take the power from servers that are no longer wanted, and delete what they hold."""
 

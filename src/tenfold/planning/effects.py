@@ -1,0 +1,256 @@
+"""What a step leaves behind when it succeeds: the snapshot after it, as far as planning needs to know.
+
+Called by `planning/plan` to look one step ahead of another. It never describes half-done steps: those are observed.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from tenfold.observation import snapshot
+from tenfold.planning import steps
+from tenfold.planning.situation import Situation
+
+Snapshot = snapshot.Snapshot
+ProcessState = snapshot.ProcessState
+
+
+def after(step: steps.Step, now: Situation) -> Situation:
+    """The situation once `step` has been carried out."""
+    return replace(now, there=_EFFECTS[type(step)](step, now))
+
+
+# servers and processes
+
+
+def _start_servers(step: steps.StartServers, now: Situation) -> Snapshot:
+    known = {server.name: server for server in now.there.servers}
+    for name in step.servers:
+        known[name] = _powered(now, name, known.get(name))
+    return replace(now.there, servers=tuple(known.values()))
+
+
+def _powered(now: Situation, name: str, known: snapshot.Server | None) -> snapshot.Server:
+    if known is not None:
+        return replace(known, state=snapshot.ServerState.RUNNING)
+    spec = now.wanted.server(name)
+    assert spec is not None, "only wanted servers are made"
+    address = spec.address(now.there.network)
+    return snapshot.Server(name, spec.region, spec.tier, address, snapshot.ServerState.RUNNING)
+
+
+def _start_processes(step: steps.StartProcesses, now: Situation) -> Snapshot:
+    there = _set_processes(now, step.targets, ProcessState.READY)
+    doors = {server: _door(now, server) for server, name in step.targets if name == "haproxy"}
+    others = [one for one in there.balancers if one.server not in doors]
+    databases = _started(there, [server for server, name in step.targets if name in ("postgres", "patroni")], now)
+    return replace(there, balancers=(*others, *doors.values()), databases=databases)
+
+
+def _door(now: Situation, server: str) -> snapshot.Balancer:
+    backends = tuple(snapshot.Backend(name, _group(now, name), "up") for name in now.ready_web)
+    return snapshot.Balancer(server, backends, now.revisions.get((server, "haproxy"), ""))
+
+
+def _group(now: Situation, web_server: str) -> str:
+    server = now.wanted.server(web_server)
+    process = server and server.process("granian")
+    return process.group if process else ""
+
+
+def _started(there: Snapshot, servers: list[str], now: Situation) -> tuple[snapshot.DatabaseNode, ...]:
+    """The copies on these servers run: if none is the primary yet, the one that is furthest along becomes it."""
+    first = there.primary or now.holder
+    candidates = [node for node in there.databases if node.server in servers]
+    chosen = first if first in candidates or there.primary else snapshot.newest(candidates)
+    return tuple(
+        _running(node, now, is_primary=node == chosen) if node.server in servers else node for node in there.databases
+    )
+
+
+def _running(node: snapshot.DatabaseNode, now: Situation, *, is_primary: bool) -> snapshot.DatabaseNode:
+    manager = now.manager_of(node)
+    if is_primary:
+        return replace(node, manager=manager, role="primary", is_reachable=True, accepts_writes=True)
+    return replace(node, manager=manager, role="standby", is_reachable=True, is_streaming=True)
+
+
+def _replace_processes(step: steps.ReplaceProcesses, now: Situation) -> Snapshot:
+    return _set_processes(now, step.targets, ProcessState.READY)
+
+
+def _stop_processes(step: steps.StopProcesses, now: Situation) -> Snapshot:
+    there = _set_processes(now, step.targets, ProcessState.STOPPED)
+    doors = {server for server, name in step.targets if name == "haproxy"}
+    data = {server for server, name in step.targets if name in ("postgres", "patroni")}
+    return replace(
+        there,
+        balancers=tuple(one for one in there.balancers if one.server not in doors),
+        databases=tuple(_stopped(node, now) if node.server in data else node for node in there.databases),
+    )
+
+
+def _stopped(node: snapshot.DatabaseNode, now: Situation) -> snapshot.DatabaseNode:
+    manager = now.manager_of(node)
+    node = replace(node, manager="", last_manager=manager, is_reachable=False)
+    return replace(node, accepts_writes=False, is_streaming=False)
+
+
+def _remove_servers(step: steps.RemoveServers, now: Situation) -> Snapshot:
+    return replace(
+        now.there,
+        servers=tuple(one for one in now.there.servers if one.name not in step.servers),
+        balancers=tuple(one for one in now.there.balancers if one.server not in step.servers),
+        databases=tuple(one for one in now.there.databases if one.server not in step.servers),
+    )
+
+
+def _set_processes(now: Situation, targets: Iterable[steps.Target], state: ProcessState) -> Snapshot:
+    there = now.there
+    for server, name in targets:
+        there = _set_process(there, server, name, state, now.revisions.get((server, name), ""))
+    return there
+
+
+def _set_process(there: Snapshot, server: str, name: str, state: ProcessState, revision: str) -> Snapshot:
+    def changed(one: snapshot.Server) -> snapshot.Server:
+        process = snapshot.Process(name, name, state, revision=revision)
+        others = [other for other in one.processes if other.name != name]
+        return replace(one, processes=(*others, process))
+
+    servers = tuple(changed(one) if one.name == server else one for one in there.servers)
+    return replace(there, servers=servers)
+
+
+# the database
+
+
+def _initialise(step: steps.InitialiseDatabase, now: Situation) -> Snapshot:
+    there = _set_processes(now, [(step.server, "postgres")], ProcessState.READY)
+    node = snapshot.DatabaseNode(step.server, 0, "postgres", "primary", True, accepts_writes=True, timeline=1)
+    return replace(there, databases=(*there.databases, node))
+
+
+def _copy(step: steps.CopyDatabase, now: Situation) -> Snapshot:
+    return _with_standbys(now, [step.target], "postgres")
+
+
+def _join(step: steps.JoinReplicas, now: Situation) -> Snapshot:
+    return _with_standbys(now, step.servers, "patroni")
+
+
+def _with_standbys(now: Situation, servers: Iterable[str], manager: snapshot.Manager) -> Snapshot:
+    servers = tuple(servers)
+    there = _set_processes(now, [(name, manager) for name in servers], ProcessState.READY)
+    timeline = now.primary.timeline if now.primary else 0
+    standbys = [
+        snapshot.DatabaseNode(name, 0, manager, "standby", True, timeline=timeline, is_streaming=True)
+        for name in servers
+    ]
+    return replace(there, databases=(*(one for one in there.databases if one.server not in servers), *standbys))
+
+
+def _switch(step: steps.SwitchDatabase, now: Situation) -> Snapshot:
+    there = _set_processes(now, [(step.source, "postgres")], ProcessState.STOPPED)
+    return _promoted(there, now, step.source, step.target, is_source_running=False)
+
+
+def _switch_over(step: steps.SwitchOver, now: Situation) -> Snapshot:
+    return _promoted(now.there, now, step.source, step.target, is_source_running=True)
+
+
+def _promoted(there: Snapshot, now: Situation, source: str, target: str, *, is_source_running: bool) -> Snapshot:
+    old, new = there.database(source), there.database(target)
+    assert old is not None, "a switch has a source"
+    assert new is not None, "a switch has a target"
+    timeline = max(old.timeline, new.timeline) + 1
+    new = replace(new, role="primary", accepts_writes=True, is_streaming=False, timeline=timeline)
+    if is_source_running:
+        old = replace(old, role="standby", accepts_writes=False, is_streaming=True, timeline=timeline)
+    else:
+        old = _stopped(old, now)
+    others = (one for one in there.databases if one.server not in (source, target))
+    return replace(there, databases=(*others, old, new))
+
+
+def _unfence(step: steps.UnfenceDatabase, now: Situation) -> Snapshot:
+    databases = (
+        replace(node, accepts_writes=True) if node.server == step.server else node for node in now.there.databases
+    )
+    return replace(now.there, databases=tuple(databases))
+
+
+def _take_over(step: steps.TakeOverDatabase, now: Situation) -> Snapshot:
+    return _handed(now, step.server, "postgres", "patroni")
+
+
+def _release(step: steps.ReleaseDatabase, now: Situation) -> Snapshot:
+    return _handed(now, step.server, "patroni", "postgres")
+
+
+def _handed(now: Situation, server: str, old: str, new: snapshot.Manager) -> Snapshot:
+    there = _set_process(now.there, server, new, ProcessState.READY, now.revisions.get((server, new), ""))
+    return replace(
+        there,
+        servers=tuple(_without_process(one, old) if one.name == server else one for one in there.servers),
+        databases=tuple(replace(one, manager=new) if one.server == server else one for one in there.databases),
+    )
+
+
+def _without_process(server: snapshot.Server, name: str) -> snapshot.Server:
+    return replace(server, processes=tuple(one for one in server.processes if one.name != name))
+
+
+def _remove_replicas(step: steps.RemoveReplicas, now: Situation) -> Snapshot:
+    there = _set_processes(now, [(name, "patroni") for name in step.servers], ProcessState.STOPPED)
+    databases = (_stopped(node, now) if node.server in step.servers else node for node in there.databases)
+    return replace(there, databases=tuple(databases))
+
+
+def _discard(step: steps.DiscardData, now: Situation) -> Snapshot:
+    return replace(now.there, databases=tuple(one for one in now.there.databases if one.server not in step.servers))
+
+
+def _change_synchronous(step: steps.ChangeSynchronous, now: Situation) -> Snapshot:
+    return replace(now.there, is_synchronous=step.is_synchronous)
+
+
+# the app
+
+
+def _publish(step: steps.PublishBindings, now: Situation) -> Snapshot:
+    return replace(now.there, published=step.databases, is_published=True)
+
+
+def _migrate(_: steps.Migrate, now: Situation) -> Snapshot:
+    return replace(now.there, is_migrated=True)
+
+
+def _configure(step: steps.ConfigureBalancer, now: Situation) -> Snapshot:
+    backends = tuple(snapshot.Backend(name, _group(now, name), "up") for name in step.web_servers)
+    door = snapshot.Balancer(step.server, backends, now.revisions.get((step.server, "haproxy"), ""))
+    others = (one for one in now.there.balancers if one.server != step.server)
+    return replace(now.there, balancers=(*others, door))
+
+
+_EFFECTS: dict[type[steps.Step], Callable[[Any, Situation], Snapshot]] = {
+    steps.StartServers: _start_servers,
+    steps.StartProcesses: _start_processes,
+    steps.InitialiseDatabase: _initialise,
+    steps.CopyDatabase: _copy,
+    steps.SwitchDatabase: _switch,
+    steps.UnfenceDatabase: _unfence,
+    steps.TakeOverDatabase: _take_over,
+    steps.ReleaseDatabase: _release,
+    steps.JoinReplicas: _join,
+    steps.SwitchOver: _switch_over,
+    steps.RemoveReplicas: _remove_replicas,
+    steps.ChangeSynchronous: _change_synchronous,
+    steps.PublishBindings: _publish,
+    steps.Migrate: _migrate,
+    steps.ConfigureBalancer: _configure,
+    steps.ReplaceProcesses: _replace_processes,
+    steps.StopProcesses: _stop_processes,
+    steps.DiscardData: _discard,
+    steps.RemoveServers: _remove_servers,
+}

@@ -1,0 +1,112 @@
+"""The plan: the ordered steps from what is there to what is wanted, as a value.
+
+Made before anything happens, printed, then carried out by `runtime/apply`. It remembers nothing: after an
+interruption at any step, planning again from a new snapshot gives the rest; planning for the former topology undoes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tenfold import errors
+from tenfold.observation import snapshot as snapshots
+from tenfold.planning import database, effects, leaving, serving, steps
+from tenfold.planning.situation import Situation
+from tenfold.topology import layout, tiers
+
+RULES = (*database.RULES, *serving.RULES, *leaving.RULES)
+"""The first rule that finds work gives the next step: start before stop, data before code, code before requests."""
+
+MOST_STEPS = 500
+"""More than any service needs; a plan that does not end is a mistake in the rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Ordered steps, and what the plan leaves alone."""
+
+    steps: tuple[steps.Step, ...]
+    notes: tuple[str, ...] = ()
+    """What is wanted and cannot be done now, each with what a person can do about it."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.steps
+
+    def lines(self) -> tuple[str, ...]:
+        """The plan as a person reads it: per step a title, then its reason, risk and undo, indented."""
+        lines = [line for number, step in enumerate(self.steps, start=1) for line in _lines(number, step)]
+        return (*lines, *(f"left alone: {note}" for note in self.notes))
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as `--json` prints it; the form is stable."""
+        return {"steps": [_as_json(step) for step in self.steps], "notes": list(self.notes)}
+
+
+def make(
+    topology: tiers.Topology,
+    snapshot: snapshots.Snapshot,
+    revisions: Mapping[steps.Target, str] | None = None,
+) -> Plan:
+    """The steps from `snapshot` to `topology`.
+
+    `revisions` tells, by server and process, the revision that its settings and code have now; of a process that
+    it does not name, the revision is not compared. Raises BadInput when a server would have to change its address.
+    """
+    now = Situation(topology, layout.layout(topology), snapshot, revisions or {})
+    _ensure_addresses_stay(now)
+    made: list[steps.Step] = []
+    while step := _next_step(now):
+        made.append(step)
+        assert len(made) <= MOST_STEPS, f"a plan without end: {made[-1].title} comes again and again"
+        now = effects.after(step, now)
+    return Plan(tuple(made), _notes(now))
+
+
+def _next_step(now: Situation) -> steps.Step | None:
+    return next((step for rule in RULES if (step := rule(now))), None)
+
+
+def _ensure_addresses_stay(now: Situation) -> None:
+    for server in now.wanted.servers:
+        there = now.there.server(server.name)
+        if there is not None and there.address != (address := server.address(now.there.network)):
+            raise errors.BadInput(
+                f"server {server.name}: address {there.address} found, {address} wanted; a running server cannot move: "
+                "leave the order of [regions] as it was, or stop with: tenfold down --delete-data"
+            )
+
+
+def _notes(last: Situation) -> tuple[str, ...]:
+    """Why the situation after the last step is not what the topology asks for."""
+    killed = [server.name for server in last.wanted.servers if last.is_killed(server.name)]
+    notes = [f"{name} was killed and stays off; start it with: tenfold server start {name}" for name in killed]
+    if last.primary is None:
+        notes.append(_note_without_primary(last))
+    elif not last.has_settled:
+        notes.append(f"the database stays on {last.primary.server}: {', '.join(last.homes)} cannot take it now")
+    return tuple(notes)
+
+
+def _note_without_primary(last: Situation) -> str:
+    if last.holder is None:
+        return f"there is no database yet: {', '.join(last.homes)} cannot take it now"
+    if last.manager_of(last.holder) == "patroni":
+        return "no database is the primary; Patroni chooses one as soon as enough of its members run"
+    return (
+        f"the data is on {last.holder.server}, which is off; start it with: tenfold server start {last.holder.server}"
+    )
+
+
+def _lines(number: int, step: steps.Step) -> tuple[str, ...]:
+    return (
+        f"{number:>3}. {step.title}",
+        f"     reason: {step.reason}",
+        f"     risk:   {step.risk}",
+        f"     undo:   {step.undo}",
+    )
+
+
+def _as_json(step: steps.Step) -> dict[str, Any]:
+    return {"kind": step.kind, "title": step.title, "risk": step.risk, "undo": step.undo, **asdict(step)}

@@ -1,0 +1,208 @@
+"""One moment of a change: what is wanted beside what is there, and the questions that the rules ask about the two.
+
+Made by `planning/plan`, read by the rules (`database`, `serving`, `leaving`). It answers; it proposes no step.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tenfold.observation import snapshot
+from tenfold.planning import steps
+from tenfold.topology import layout, tiers
+
+ALIVE = (snapshot.ProcessState.STARTING, snapshot.ProcessState.READY, snapshot.ProcessState.UNREADY)
+"""The states of a process that runs, well or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is wanted, and what is there (or will be, once the steps before have been carried out)."""
+
+    topology: tiers.Topology
+    wanted: layout.Layout
+    there: snapshot.Snapshot
+    revisions: Mapping[steps.Target, str]
+    """By process, the hash of the settings it should run with; a process that is not named is not compared."""
+
+    # servers and processes
+
+    def has_power(self, server: str) -> bool:
+        """Whether a process can be started on it."""
+        found = self.there.server(server)
+        return found is not None and found.state is snapshot.ServerState.RUNNING
+
+    def is_killed(self, server: str) -> bool:
+        """Whether a person cut its power: nothing may start there."""
+        found = self.there.server(server)
+        return found is not None and found.state is snapshot.ServerState.KILLED
+
+    def runs(self, server: str, engine: str) -> bool:
+        """Whether this engine is ready there."""
+        found = self.there.server(server)
+        return found is not None and found.runs(engine)
+
+    def missing(self, engine: str, on: Iterable[str]) -> tuple[steps.Target, ...]:
+        """The processes of this engine that are not ready, on servers that have power."""
+        return tuple((server, engine) for server in on if self.has_power(server) and not self.runs(server, engine))
+
+    def unwanted(self, engine: str) -> tuple[steps.Target, ...]:
+        """The processes of this engine that run and that the topology does not ask for."""
+        wanted = {server.name for server in self.wanted.running(engine)}
+        return tuple(
+            (server.name, process.name)
+            for server in self.there.servers
+            for process in server.processes
+            if server.name not in wanted and process.engine == engine and is_alive(server, process)
+        )
+
+    def outdated(self, engine: str, on: Iterable[str]) -> tuple[steps.Target, ...]:
+        """The ready processes of this engine that run with other settings than they should."""
+        found = ((server, self.there.server(server)) for server in on if self.runs(server, engine))
+        return tuple(
+            (name, process.name)
+            for name, server in found
+            if server is not None and (process := server.process(engine)) and self._differs(name, process)
+        )
+
+    def _differs(self, server: str, process: snapshot.Process) -> bool:
+        return process.revision != self.revisions.get((server, process.name), process.revision)
+
+    # the database
+
+    @property
+    def primary(self) -> snapshot.DatabaseNode | None:
+        """The primary that answers."""
+        return self.there.primary
+
+    @property
+    def wants_patroni(self) -> bool:
+        """Whether Patroni shall run the database."""
+        return self.topology.has_failover
+
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """The servers that shall hold the data, in order."""
+        return tuple(server.name for server in self.wanted.databases)
+
+    @property
+    def target(self) -> str | None:
+        """Where the primary goes when its server is not one of the homes: the first home with power."""
+        return next((name for name in self.homes if self.has_power(name)), None)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The servers whose copy shall be in Patroni's hands, while it is Patroni that runs the primary.
+
+        On the way back to plain PostgreSQL it is one: the home if it already is a member, else wherever the primary is.
+        """
+        if self.wants_patroni:
+            return self.homes
+        current = tuple(node.server for node in self.there.databases if self.manager_of(node) == "patroni")
+        if self.target is None:
+            return current
+        if self.target in current:
+            return (self.target,)
+        return (self.primary.server,) if self.primary else current
+
+    @property
+    def holder(self) -> snapshot.DatabaseNode | None:
+        """The copy that is furthest along, whether it runs or not: the newest timeline, and on it the primary."""
+        return max(
+            self.there.databases,
+            key=lambda node: (node.timeline, node.role == "primary", node.lsn, node.server in self.homes),
+            default=None,
+        )
+
+    def manager_of(self, node: snapshot.DatabaseNode) -> Literal["postgres", "patroni"]:
+        """Who runs a copy, or ran it last."""
+        known = node.manager or node.last_manager
+        if known:
+            return known
+        server = self.there.server(node.server)
+        is_patroni = server is not None and server.process("patroni") and not server.process("postgres")
+        return "patroni" if is_patroni else "postgres"
+
+    def is_managed(self, by: Literal["postgres", "patroni"]) -> bool:
+        """Whether there is a primary, run by this manager."""
+        return self.primary is not None and self.manager_of(self.primary) == by
+
+    def is_streaming(self, server: str) -> bool:
+        """Whether a standby there follows its primary."""
+        node = self.there.database(server)
+        return node is not None and node.role == "standby" and node.is_reachable and node.is_streaming
+
+    @property
+    def is_ready_to_switch(self) -> bool:
+        """Whether a plain primary has to move, and the standby it moves to follows it already."""
+        if self.primary is None or self.target is None or not self.is_managed("postgres"):
+            return False
+        return self.primary.server not in self.homes and self.is_streaming(self.target)
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether the primary is where and under whom it shall be: only then may other copies go."""
+        manager: Literal["postgres", "patroni"] = "patroni" if self.wants_patroni else "postgres"
+        return self.primary is not None and self.primary.server in self.homes and self.is_managed(manager)
+
+    @property
+    def uses_patroni(self) -> bool:
+        """Whether the data that is there cannot be run without Patroni and its coordination."""
+        if self.primary is not None:
+            return self.is_managed("patroni")
+        return self.holder is not None and self.manager_of(self.holder) == "patroni"
+
+    @property
+    def coordinators(self) -> tuple[str, ...]:
+        """The servers whose etcd is needed: the wanted ones, and those there as long as Patroni runs the data."""
+        names = {server.name: None for server in self.wanted.running("etcd")}
+        if self.uses_patroni and not self.wants_patroni:
+            names |= {server.name: None for server in self.there.servers if server.tier == "coordination"}
+        return tuple(names)
+
+    @property
+    def has_coordination(self) -> bool:
+        """Whether more than half of the etcd processes are ready."""
+        ready = [name for name in self.coordinators if self.runs(name, "etcd")]
+        return 2 * len(ready) > len(self.coordinators)
+
+    # requests
+
+    @property
+    def front_doors(self) -> tuple[str, ...]:
+        """The servers that shall hold the front door."""
+        return tuple(server.name for server in self.wanted.balancers)
+
+    @property
+    def web(self) -> tuple[str, ...]:
+        """The servers that shall run the app, of all groups."""
+        return tuple(server.name for server in self.wanted.running("granian"))
+
+    @property
+    def ready_web(self) -> tuple[str, ...]:
+        """Those of them that answer."""
+        return tuple(name for name in self.web if self.runs(name, "granian"))
+
+    def routed(self) -> frozenset[str]:
+        """Every web server that some living balancer gives requests to."""
+        living = (one for one in self.there.balancers if self._lives(one.server))
+        return frozenset[str]().union(*(one.routes_to() for one in living))
+
+    def _lives(self, balancer: str) -> bool:
+        server = self.there.server(balancer)
+        if server is None:
+            return False
+        process = server.process("haproxy")
+        return process is not None and is_alive(server, process)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a front door that stays gives requests to a web server that stays and answers."""
+        ready = set(self.ready_web)
+        doors = (self.there.balancer(name) for name in self.front_doors if self.runs(name, "haproxy"))
+        return any(door and ready & door.routes_to() for door in doors)
+
+
+def is_alive(server: snapshot.Server, process: snapshot.Process) -> bool:
+    """Whether a process runs, well or not."""
+    return server.state is snapshot.ServerState.RUNNING and process.state in ALIVE
