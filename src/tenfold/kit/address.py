@@ -78,3 +78,9 @@ def _take(claim_file: Path, owner: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def release_all(owner: Path, claims: Path) -> None:
+    """Give back every network that the owner claimed."""
+    for number in range(FIRST, LAST + 1):
+        release(owner, claims, number)

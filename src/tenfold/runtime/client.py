@@ -19,6 +19,10 @@ class Client:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
 
+    async def hello(self) -> Json:
+        """Nothing but proof that a runtime answers."""
+        return await self._call("GET", "/v1/hello")
+
     async def status(self) -> Json:
         """What `tenfold status --json` prints."""
         return await self._call("GET", "/v1/status")
@@ -26,6 +30,10 @@ class Client:
     async def plan(self, text: str) -> Json:
         """The plan from what is there to this topology."""
         return await self._call("POST", "/v1/plan", {"topology": text})
+
+    async def up(self, text: str, say: Callable[[events.Event], None]) -> Json:
+        """Start, or take over, and make it so."""
+        return await self._stream("/v1/up", say, {"topology": text})
 
     async def apply(self, text: str, say: Callable[[events.Event], None]) -> Json:
         """Make it so. `say` gets each event. The work goes on when the caller stops listening."""

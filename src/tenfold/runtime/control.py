@@ -25,6 +25,7 @@ class Controlled(Protocol):
 
     async def status(self) -> Json: ...
     async def plan(self, text: str) -> Json: ...
+    async def up(self, text: str) -> Json: ...
     async def apply(self, text: str) -> Json: ...
     async def migrate(self) -> Json: ...
     async def kill_server(self, name: str) -> Json: ...
@@ -45,6 +46,9 @@ async def serving(runtime: Controlled, socket: str, stop: asyncio.Event) -> Asyn
 
 
 def _application(runtime: Controlled, stop: asyncio.Event) -> web.Application:
+    async def hello(_: web.Request) -> web.StreamResponse:
+        return _answer({"version": 1})
+
     async def status(_: web.Request) -> web.StreamResponse:
         return _answer(await runtime.status())
 
@@ -54,6 +58,10 @@ def _application(runtime: Controlled, stop: asyncio.Event) -> web.Application:
     async def apply(request: web.Request) -> web.StreamResponse:
         text = await _topology(request)
         return await _stream(request, runtime.journal, lambda: runtime.apply(text))
+
+    async def up(request: web.Request) -> web.StreamResponse:
+        text = await _topology(request)
+        return await _stream(request, runtime.journal, lambda: runtime.up(text))
 
     async def migrate(request: web.Request) -> web.StreamResponse:
         return await _stream(request, runtime.journal, runtime.migrate)
@@ -81,9 +89,11 @@ def _application(runtime: Controlled, stop: asyncio.Event) -> web.Application:
     application = web.Application(middlewares=[_errors])
     application.add_routes(
         [
+            web.get("/v1/hello", hello),
             web.get("/v1/status", status),
             web.get("/v1/events", follow),
             web.post("/v1/plan", plan),
+            web.post("/v1/up", up),
             web.post("/v1/apply", apply),
             web.post("/v1/migrate", migrate),
             web.post("/v1/servers/{name}/kill", kill),

@@ -6,7 +6,7 @@ Written by everything in `runtime/` that acts. Values of secrets and environment
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +34,7 @@ class Journal:
         self._path = path
         self._followers: set[asyncio.Queue[Event]] = set()
         self.recent: deque[Event] = deque(maxlen=200)
+        self.listeners: list[Callable[[Event], None]] = []
 
     def say(
         self, kind: str, text: str, *, subject: str = "", level: Level = "info", seconds: float | None = None
@@ -46,6 +47,8 @@ class Journal:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(event)
+        for listener in self.listeners:
+            listener(event)
         self._append(event)
 
     async def follow(self) -> AsyncIterator[Event]:

@@ -9,7 +9,7 @@ import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from tenfold import errors
 from tenfold.kit import address, files
@@ -25,11 +25,12 @@ from tenfold.runtime import (
     passwords,
     paths,
     records,
+    registry,
     report,
     seats,
     supervise,
 )
-from tenfold.topology import load, tiers
+from tenfold.topology import layout, load, tiers
 
 Json = dict[str, Any]
 
@@ -103,23 +104,36 @@ class Runtime:
                 done = await apply.converge(self)
             except errors.StepFailed as failure:
                 await self._go_back(former, failure)
-                raise AssertionError("unreachable") from failure
-            self.store.records.former = ""
-            self.store.save()
+            self._want(text, former="")
             return {"steps": done}
 
-    async def resume(self) -> int:
-        """Finish what an earlier runtime was applying when it died, or start what was stopped. Steps done."""
+    async def up(self, text: str) -> Json:
+        """Start, or take over: first what was applied before (finishing what was cut short), then this topology.
+
+        A start that fails stops again what it started; a service that was running keeps running.
+        """
+        topology = load.parse(text, str(self.where.topology))
+        registry.ensure_installed(
+            {one.engine for server in layout.layout(topology).servers for one in server.processes}
+        )
+        was_running = any(one.is_alive for one in self.store.records.servers.values())
+        try:
+            done = await self._resume() if self.store.records.topology else 0
+            return {"steps": done + (await self.apply(text))["steps"]}
+        except errors.StepFailed as failure:
+            if was_running:
+                raise
+            await self.down()
+            raise errors.StepFailed(f"{failure}\nWhat had been started is stopped again; data stays.") from failure
+
+    async def _resume(self) -> int:
         async with self.changing:
             former = self.store.records.former
             try:
                 done = await apply.converge(self)
             except errors.StepFailed as failure:
-                if not former:
-                    raise
                 await self._go_back(former, failure)
-            self.store.records.former = ""
-            self.store.save()
+            self._want(self.store.records.topology, former="")
             return done
 
     async def migrate(self) -> Json:
@@ -160,10 +174,10 @@ class Runtime:
         self.store.save()
         files.write_if_changed(self.where.topology, text, mode=0o644)
 
-    async def _go_back(self, former: str, failure: errors.StepFailed) -> None:
+    async def _go_back(self, former: str, failure: errors.StepFailed) -> NoReturn:
         """Plan for the former topology and carry it out. Always raises: what failed, and whether it went back."""
         self.journal.say("going_back", str(failure), level="error")
-        if not former:
+        if not former or former == self.store.records.topology:
             raise failure
         self._want(former, former="")
         try:

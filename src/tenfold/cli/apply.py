@@ -1,0 +1,32 @@
+"""`tenfold apply`: make the running service what tenfold.toml says."""
+
+import click
+
+from tenfold.cli import output, project
+from tenfold.runtime import paths
+from tenfold.topology import load
+
+
+@click.command()
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.pass_context
+def apply(ctx: click.Context, yes: bool) -> None:
+    """Make the running service what tenfold.toml says. Example: tenfold apply --yes"""
+    where = project.where(ctx)
+    text = project.text(where)
+    load.parse(text, str(where.topology))
+    project.run(shown(where, text, yes))
+
+
+async def shown(where: paths.Paths, text: str, yes: bool) -> bool:
+    """Show the plan, ask, apply. False when there was nothing to do."""
+    client = project.connect(where)
+    body = await client.plan(text)
+    output.plan(body)
+    if not body["steps"]:
+        return False
+    if not yes:
+        click.confirm("Apply?", abort=True)
+    done = await client.apply(text, output.teller())
+    output.console.print(f"[bold green]done[/] in {done['steps']} steps")
+    return True

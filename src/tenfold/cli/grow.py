@@ -1,0 +1,73 @@
+"""`tenfold grow` and `tenfold shrink`: edit tenfold.toml, show the plan, apply it live, rung by rung."""
+
+import time
+
+import click
+
+from tenfold import errors
+from tenfold.cli import apply, output, project
+from tenfold.runtime import paths
+from tenfold.topology import edit, load, rungs
+
+
+@click.command()
+@click.option("--to", "rung", metavar="RUNG", help="Climb until this rung; default: the next one.")
+@click.option("--skip", multiple=True, metavar="RUNG", help="Leave a rung out; may be repeated.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.pass_context
+def grow(ctx: click.Context, rung: str | None, skip: tuple[str, ...], yes: bool) -> None:
+    """Climb to the next rung of the ladder, live. Example: tenfold grow --to replicated --yes"""
+    where = project.where(ctx)
+    topology = load.parse(project.text(where), str(where.topology))
+    skipped = tuple(rungs.named(name) for name in skip)
+    road = rungs.climb(topology, rungs.named(rung) if rung else None, skipped)
+    _say_notes(road.notes)
+    project.run(_walk(where, road.rungs, yes))
+
+
+@click.command()
+@click.option("--to", "rung", metavar="RUNG", help="Go down to this rung; default: the one below.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.pass_context
+def shrink(ctx: click.Context, rung: str | None, yes: bool) -> None:
+    """Go back down a rung, live. Example: tenfold shrink --to single --yes"""
+    where = project.where(ctx)
+    topology = load.parse(project.text(where), str(where.topology))
+    road = rungs.descend(topology, rungs.named(rung) if rung else None)
+    _say_notes(road.notes)
+    project.run(_walk(where, road.rungs, yes))
+
+
+async def _walk(where: paths.Paths, road: tuple[rungs.Rung, ...], yes: bool) -> None:
+    """One rung after the other: each is a whole plan, verified before the next begins."""
+    if not road:
+        output.console.print("Nothing to climb: the service is on that rung.")
+    for rung in road:
+        output.console.rule(f"{rung.number}. {rung.name}: {rung.adds}")
+        text = project.text(where)
+        changed = edit.apply(text, rungs.edits(load.parse(text, str(where.topology)), rung))
+        started = time.monotonic()
+        await apply.shown(where, changed, yes)
+        await _verify(where)
+        output.console.print(
+            f"now on rung {rung.number}, [bold]{rung.name}[/], after {time.monotonic() - started:.1f} s"
+        )
+
+
+async def _verify(where: paths.Paths) -> None:
+    """What was asked for is there: every server runs and every process is ready."""
+    body = await project.connect(where).status()
+    bad = [
+        f"{one['name']} on {server['name']} is {one['state']} ({one['detail']})"
+        for server in body["servers"]
+        for one in server["processes"]
+        if one["state"] != "ready"
+    ]
+    if bad or body["missing"]:
+        missing = [f"{name} is not there" for name in body["missing"]]
+        raise errors.RuntimeFailure(f"applied, but not all is well: {'; '.join(bad + missing)}; see: tenfold status")
+
+
+def _say_notes(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        output.console.print(f"[yellow]{note}[/]")

@@ -1,0 +1,19 @@
+"""`tenfold help topology`: the reference of tenfold.toml, section by section, with comments."""
+
+import click
+
+from tenfold.topology import reference
+
+
+@click.group(name="help")
+def help_() -> None:
+    """The reference of tenfold.toml."""
+
+
+@help_.command()
+@click.argument("section", required=False)
+def topology(section: str | None) -> None:
+    """Print a commented example of every section, or of one. Example: tenfold help topology database"""
+    sections = [section] if section else reference.SECTIONS
+    for name in sections:
+        click.echo(reference.text(name))

@@ -1,0 +1,104 @@
+"""How plans, events and status look on a terminal. Prints; decides nothing."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tenfold.runtime import events
+
+Json = dict[str, Any]
+
+console = Console(highlight=False)
+
+_COLOURS = {
+    "ready": "green",
+    "running": "green",
+    "up": "green",
+    "starting": "yellow",
+    "unready": "yellow",
+    "drain": "yellow",
+    "failed": "red",
+    "killed": "red",
+    "stopped": "dim",
+}
+_RISKS = {"none": "green", "low": "cyan", "medium": "yellow"}
+
+
+def as_json(body: Json) -> None:
+    """The documented form, for programs."""
+    print(json.dumps(body, indent=2))
+
+
+def plan(body: Json) -> None:
+    """Each step with its reason, risk and undo."""
+    if not body["steps"]:
+        console.print("Nothing to do: what is there is what is wanted.")
+        return
+    for number, step in enumerate(body["steps"], start=1):
+        risk = f"[{_RISKS[step['risk']]}]risk: {step['risk']}[/]"
+        console.print(f"[bold]{number:>3}. {step['title']}[/]")
+        console.print(f"     why:  {step['reason']}")
+        console.print(f"     {risk}   undo: {step['undo']}")
+
+
+def teller() -> Callable[[events.Event], None]:
+    """Prints events as they come, with the time since the first."""
+    began = time.time()
+
+    def say(event: events.Event) -> None:
+        colour = {"info": "default", "warning": "yellow", "error": "red"}[event.level]
+        took = f" [dim]({event.seconds:.2f} s)[/]" if event.seconds is not None else ""
+        mark = {"step_started": "▸", "step_done": "✓"}.get(event.kind, "·")
+        console.print(f"[dim]{event.at - began:7.2f}[/] [{colour}]{mark} [/]", end="")
+        console.print(event.text, style=colour, markup=False, end="")
+        console.print(took)
+
+    return say
+
+
+def status(body: Json) -> None:
+    """One calm table: servers, what runs on them, roles, and the last events."""
+    rung = body["rung"] or "free-form"
+    console.print(f"[bold]{body['service']}[/]  rung: {rung}  front door: http://{body['listen']}  {body['network']}")
+    if body["is_changing"]:
+        console.print("[yellow]a change is being applied[/]")
+    console.print(_servers(body))
+    for name in body["missing"]:
+        console.print(f"[yellow]{name}: wanted, not there yet; tenfold apply[/]")
+    for event in body["events"]:
+        at = time.strftime("%H:%M:%S", time.localtime(event["at"]))
+        console.print(f"[dim]{at}[/] {event['text']}", markup=True)
+
+
+def _servers(body: Json) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("server", "tier", "region", "address", "state", "process", "pid", "role", "detail"):
+        table.add_column(column)
+    for server in body["servers"]:
+        first = (server["name"], server["tier"], server["region"], server["address"], _coloured(server["state"]))
+        if not server["processes"]:
+            table.add_row(*first)
+        for one in server["processes"]:
+            pid = str(one["pid"] or "")
+            table.add_row(*first, f"{one['name']} {_coloured(one['state'])}", pid, _role(one, server), _detail(one))
+            first = ("", "", "", "", "")
+    return table
+
+
+def _role(one: Json, server: Json) -> str:
+    node = server["database"]
+    is_database = one["engine"] in ("postgres", "patroni") and node is not None
+    return str(node["role"]) if is_database and node["role"] else str(one["role"])
+
+
+def _detail(one: Json) -> str:
+    restarts = f"{one['restarts']} restarts " if one["restarts"] else ""
+    return f"{restarts}{one['detail']}"
+
+
+def _coloured(state: str) -> str:
+    return f"[{_COLOURS.get(state, 'default')}]{state}[/]"

@@ -1,0 +1,39 @@
+"""`tenfold psql [SERVER]`: psql of the installed PostgreSQL, on the primary or on a server, as the app's role."""
+
+import os
+
+import click
+
+from tenfold import bindings, errors
+from tenfold.cli import project, status
+from tenfold.engines.postgres import admin
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--server", "-s", metavar="NAME", help="A database server; default: the primary.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def psql(ctx: click.Context, server: str | None, arguments: tuple[str, ...]) -> None:
+    """Open psql on the primary, or on a server; the rest goes to psql. Example: tenfold psql -c 'select 1'"""
+    where = project.where(ctx)
+    told = bindings.load(where.bindings)
+    if told.database is None:
+        raise errors.BadInput(f"{where.bindings}: has no database; start it with: tenfold up -d")
+    chosen = server or _primary(project.run(status.look(where)))
+    node = next((one for one in told.database.shards[0].nodes if one.name == chosen), None)
+    if node is None:
+        known = ", ".join(one.name for one in told.database.shards[0].nodes)
+        raise errors.BadInput(f"server {chosen}: not a database server; there are: {known}")
+    program = str(admin.psql_program())
+    environment = {**os.environ, "PGPASSWORD": told.database.password}
+    argv = [program, "-h", node.host, "-p", str(node.port), "-U", told.database.user, "-d", told.database.name]
+    os.execve(program, [*argv, *arguments], environment)  # noqa: S606 - becomes psql, with its terminal
+
+
+def _primary(body: dict[str, object]) -> str:
+    servers = body["servers"]
+    assert isinstance(servers, list)
+    for one in servers:
+        if one["database"] and one["database"]["role"] == "primary":
+            return str(one["name"])
+    raise errors.RuntimeFailure("no database server is primary now; see: tenfold status")

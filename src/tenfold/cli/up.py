@@ -1,0 +1,54 @@
+"""`tenfold up`: start the service and stay, or `-d`: start it and leave a runtime in the background."""
+
+import click
+
+from tenfold import errors
+from tenfold.cli import output, project
+from tenfold.runtime import daemon, paths
+from tenfold.topology import load
+
+
+@click.command()
+@click.option("--detach", "-d", is_flag=True, help="Leave the runtime in the background when everything is ready.")
+@click.pass_context
+def up(ctx: click.Context, detach: bool) -> None:
+    """Start the service, or take over what runs already.
+
+    In the foreground, Ctrl-C stops the service (the data stays). Example: tenfold up -d
+    """
+    where = project.where(ctx)
+    text = project.text(where)
+    load.parse(text, str(where.topology))
+    if detach:
+        project.run(_detached(where, text))
+    else:
+        project.run(_foreground(where, text))
+
+
+async def _foreground(where: paths.Paths, text: str) -> None:
+    say = output.teller()
+    async with daemon.running(where, text, say) as stop:
+        output.console.print(f"[bold green]ready[/] {_url(text, where)}   Ctrl-C stops the service")
+        await stop.wait()
+
+
+async def _detached(where: paths.Paths, text: str) -> None:
+    say = output.teller()
+    client = project.connect(where)
+    is_ours = False
+    try:
+        await client.hello()
+    except errors.NotRunning:
+        await daemon.start_detached(where, say)
+        is_ours = True
+    try:
+        await client.up(text, say)
+    except errors.TenfoldError:
+        if is_ours:
+            await client.leave()
+        raise
+    output.console.print(f"[bold green]ready[/] {_url(text, where)}   tenfold status, tenfold down")
+
+
+def _url(text: str, where: paths.Paths) -> str:
+    return f"http://{load.parse(text, str(where.topology)).service.listen}"

@@ -1,0 +1,125 @@
+"""The runtime as a process: in the foreground, detached, or for a moment when none runs.
+
+Called by `tenfold up`, `down`, `status` and `server kill`.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from tenfold import errors
+from tenfold.kit import clock, process
+from tenfold.runtime import client, control, events, guard, paths, service, supervise
+
+Say = Callable[[events.Event], None]
+
+START_SECONDS = 15.0
+
+
+@asynccontextmanager
+async def running(where: paths.Paths, text: str | None, say: Say) -> AsyncIterator[asyncio.Event]:
+    """A runtime that serves its control socket and guards the service. With `text`, the service is up on entry.
+
+    Yields an event that is set when it should end: by `down`, by SIGTERM (everything keeps serving), or by Ctrl-C,
+    which stops the service too.
+    """
+    async with service.opened(where) as runtime:
+        stop = asyncio.Event()
+        _forward(runtime.journal, say)
+        interrupted = _on_signals(stop)
+        async with control.serving(runtime, str(where.control), stop), _guarding(runtime):
+            if text is not None:
+                await runtime.up(text)
+            yield stop
+            if interrupted.is_set():
+                await runtime.down()
+
+
+async def start_detached(where: paths.Paths, say: Say) -> None:
+    """Leave a runtime in the background that guards what runs. Its output goes to runtime.log.
+
+    Raises EngineFailed when it does not answer in time.
+    """
+    where.make()
+    argv = [sys.executable, "-m", "tenfold.runtime.daemon", str(where.topology)]
+    started = process.Detached.start(argv, log=where.log, env={}, directory=where.project)
+    answers = client.Client(where.control)
+
+    async def look() -> bool:
+        if started.poll() is not None:
+            return True
+        try:
+            await answers.hello()
+        except errors.NotRunning:
+            return False
+        return True
+
+    await clock.until(look, seconds=START_SECONDS)
+    if started.poll() is not None:
+        raise errors.EngineFailed(f"the runtime ended; last lines of {where.log}:\n{supervise.last_lines(where.log)}")
+    say(events.Event(0, "runtime_started", f"the runtime runs in the background (pid {started.pid})"))
+
+
+async def down_without_runtime(where: paths.Paths, say: Say) -> None:
+    """`tenfold down` when no runtime runs: be one for a moment."""
+    async with service.opened(where, wait_seconds=2.0) as runtime:
+        if runtime.store.records.topology:
+            _forward(runtime.journal, say)
+            await runtime.down()
+
+
+async def kill_without_runtime(where: paths.Paths, name: str, say: Say) -> None:
+    """`tenfold server kill` when no runtime runs."""
+    async with service.opened(where, wait_seconds=2.0) as runtime:
+        _forward(runtime.journal, say)
+        await runtime.kill_server(name)
+
+
+async def status_without_runtime(where: paths.Paths) -> dict[str, Any]:
+    """`tenfold status` when no runtime runs: looks, and changes nothing."""
+    async with service.opened(where, wait_seconds=2.0) as runtime:
+        return await runtime.status()
+
+
+@asynccontextmanager
+async def _guarding(runtime: service.Runtime) -> AsyncIterator[None]:
+    watching = asyncio.create_task(guard.watch(runtime.supervisor, lambda: runtime.seats, runtime.where))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+def _forward(journal: events.Journal, say: Say) -> None:
+    journal.listeners.append(say)
+
+
+def _on_signals(stop: asyncio.Event) -> asyncio.Event:
+    """SIGINT: stop the service and end. SIGTERM: end, and leave everything running."""
+    interrupted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        interrupted.set()
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)  # a second Ctrl-C ends at once, everything keeps serving
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    return interrupted
+
+
+async def _detached_main(where: paths.Paths) -> None:
+    async with running(where, None, lambda event: None) as stop:
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    asyncio.run(_detached_main(paths.Paths(Path(sys.argv[1]))))
