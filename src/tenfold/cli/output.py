@@ -43,6 +43,8 @@ def plan(body: Json) -> None:
         console.print(f"[bold]{number:>3}. {step['title']}[/]")
         console.print(f"     why:  {step['reason']}")
         console.print(f"     {risk}   undo: {step['undo']}")
+    for note in body["notes"]:
+        console.print(f"[yellow]left alone:[/] {note}")
 
 
 def teller() -> Callable[[events.Event], None]:

@@ -46,63 +46,75 @@ async def serving(runtime: Controlled, socket: str, stop: asyncio.Event) -> Asyn
 
 
 def _application(runtime: Controlled, stop: asyncio.Event) -> web.Application:
-    async def hello(_: web.Request) -> web.StreamResponse:
-        return _answer({"version": 1})
-
-    async def status(_: web.Request) -> web.StreamResponse:
-        return _answer(await runtime.status())
-
-    async def plan(request: web.Request) -> web.StreamResponse:
-        return _answer(await runtime.plan(await _topology(request)))
-
-    async def apply(request: web.Request) -> web.StreamResponse:
-        text = await _topology(request)
-        return await _stream(request, runtime.journal, lambda: runtime.apply(text))
-
-    async def up(request: web.Request) -> web.StreamResponse:
-        text = await _topology(request)
-        return await _stream(request, runtime.journal, lambda: runtime.up(text))
-
-    async def migrate(request: web.Request) -> web.StreamResponse:
-        return await _stream(request, runtime.journal, runtime.migrate)
-
-    async def kill(request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        return await _stream(request, runtime.journal, lambda: runtime.kill_server(name))
-
-    async def start(request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        return await _stream(request, runtime.journal, lambda: runtime.start_server(name))
-
-    async def down(request: web.Request) -> web.StreamResponse:
-        response = await _stream(request, runtime.journal, runtime.down)
-        stop.set()
-        return response
-
-    async def leave(_: web.Request) -> web.StreamResponse:
-        stop.set()
-        return _answer({"left": True})
-
-    async def follow(request: web.Request) -> web.StreamResponse:
-        return await _follow(request, runtime.journal)
-
+    routes = _Routes(runtime, stop)
     application = web.Application(middlewares=[_errors])
     application.add_routes(
         [
-            web.get("/v1/hello", hello),
-            web.get("/v1/status", status),
-            web.get("/v1/events", follow),
-            web.post("/v1/plan", plan),
-            web.post("/v1/up", up),
-            web.post("/v1/apply", apply),
-            web.post("/v1/migrate", migrate),
-            web.post("/v1/servers/{name}/kill", kill),
-            web.post("/v1/servers/{name}/start", start),
-            web.post("/v1/down", down),
-            web.post("/v1/leave", leave),
+            web.get("/v1/hello", routes.hello),
+            web.get("/v1/status", routes.status),
+            web.get("/v1/events", routes.follow),
+            web.post("/v1/plan", routes.plan),
+            web.post("/v1/up", routes.up),
+            web.post("/v1/apply", routes.apply),
+            web.post("/v1/migrate", routes.migrate),
+            web.post("/v1/servers/{name}/kill", routes.kill),
+            web.post("/v1/servers/{name}/start", routes.start),
+            web.post("/v1/down", routes.down),
+            web.post("/v1/leave", routes.leave),
         ]
     )
     return application
+
+
+class _Routes:
+    """One method a route."""
+
+    def __init__(self, runtime: Controlled, stop: asyncio.Event) -> None:
+        self._runtime = runtime
+        self._stop = stop
+
+    async def hello(self, _: web.Request) -> web.StreamResponse:
+        return _answer({"version": 1})
+
+    async def status(self, _: web.Request) -> web.StreamResponse:
+        return _answer(await self._runtime.status())
+
+    async def plan(self, request: web.Request) -> web.StreamResponse:
+        return _answer(await self._runtime.plan(await _topology(request)))
+
+    async def up(self, request: web.Request) -> web.StreamResponse:
+        text = await _topology(request)
+        return await self._stream(request, lambda: self._runtime.up(text))
+
+    async def apply(self, request: web.Request) -> web.StreamResponse:
+        text = await _topology(request)
+        return await self._stream(request, lambda: self._runtime.apply(text))
+
+    async def migrate(self, request: web.Request) -> web.StreamResponse:
+        return await self._stream(request, self._runtime.migrate)
+
+    async def kill(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        return await self._stream(request, lambda: self._runtime.kill_server(name))
+
+    async def start(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        return await self._stream(request, lambda: self._runtime.start_server(name))
+
+    async def down(self, request: web.Request) -> web.StreamResponse:
+        response = await self._stream(request, self._runtime.down)
+        self._stop.set()
+        return response
+
+    async def leave(self, _: web.Request) -> web.StreamResponse:
+        self._stop.set()
+        return _answer({"left": True})
+
+    async def follow(self, request: web.Request) -> web.StreamResponse:
+        return await _follow(request, self._runtime.journal)
+
+    async def _stream(self, request: web.Request, act: Callable[[], Awaitable[Json]]) -> web.StreamResponse:
+        return await _stream(request, self._runtime.journal, act)
 
 
 async def _topology(request: web.Request) -> str:

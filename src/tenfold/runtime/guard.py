@@ -91,7 +91,7 @@ async def _revive(supervisor: supervise.Supervisor, places: seats.Seats, server:
         return []
     server.restarts += 1
     server.next_start_at = time.time() + supervise.RESTARTS.seconds(server.restarts)
-    await supervisor.start_server(server.spec)
+    await supervisor.start_server(server.spec, places.of(name))
     for record in server.processes.values():
         if record.is_expected:
             await supervisor.restart(server, record)

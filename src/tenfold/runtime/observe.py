@@ -6,7 +6,7 @@ Called by the runtime before every plan and for `tenfold status`. Changes nothin
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from tenfold import engines
+from tenfold import engines, errors
 from tenfold.engines.haproxy import admin as haproxy
 from tenfold.engines.postgres import admin as postgres
 from tenfold.kit import process
@@ -59,6 +59,7 @@ class Observer:
             server=server,
             shard=0,
             manager=_manager(record),
+            last_manager=_last_manager(record),
             role=facts.role if facts else "",
             is_reachable=facts is not None,
             accepts_writes=facts.accepts_writes if facts else False,
@@ -97,7 +98,7 @@ class Observer:
         seat = places.seat(record.spec.name, "haproxy")
         try:
             backends = await haproxy.backends(seat)
-        except engines.errors.EngineFailed:
+        except errors.EngineFailed:
             return None
         return snapshots.Balancer(record.spec.name, backends, haproxy_record.revision)
 
@@ -111,7 +112,10 @@ class Observer:
         primary = _primary(nodes)
         if primary is None:
             return False
-        return not await migrate.pending_on(places, primary.server)
+        try:
+            return not await migrate.pending_on(places, primary.server)
+        except errors.EngineFailed:
+            return False
 
 
 def revisions(places: seats.Seats) -> Mapping[tuple[str, str], str]:
@@ -134,6 +138,13 @@ def _manager(record: records.ServerRecord) -> snapshots.Manager:
         if process_record is not None and process_record.is_alive and record.is_alive:
             return "patroni" if name == "patroni" else "postgres"
     return ""
+
+
+def _last_manager(record: records.ServerRecord) -> snapshots.Manager:
+    """Whoever lets go of a database is forgotten: so the one that is remembered had it last."""
+    if "patroni" in record.processes:
+        return "patroni"
+    return "postgres" if "postgres" in record.processes else ""
 
 
 def _server_state(record: records.ServerRecord) -> ServerState:

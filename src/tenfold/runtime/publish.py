@@ -38,7 +38,7 @@ def make(places: seats.Seats, databases: tuple[str, ...]) -> bindings.Bindings:
 
 def database_name(service: str) -> str:
     """The name of the service's database and of its role."""
-    return service.replace("-", "_")
+    return service
 
 
 def write(places: seats.Seats, databases: tuple[str, ...]) -> None:

@@ -33,18 +33,7 @@ def status(
 
 def plan(made: plans.Plan) -> Json:
     """What `tenfold plan --json` prints."""
-    return {"version": 1, "steps": [step(one) for one in made.steps]}
-
-
-def step(one: plans.steps.Step) -> Json:
-    """One step: its kind, title, reason, risk, undo, and its own fields."""
-    return {
-        "kind": one.kind,
-        "title": one.title,
-        "risk": one.risk,
-        "undo": one.undo,
-        **dataclasses.asdict(one),
-    }
+    return {"version": 1, **made.as_json()}
 
 
 def _server(server: snapshots.Server, snapshot: snapshots.Snapshot) -> Json:

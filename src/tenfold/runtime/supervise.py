@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from signal import Signals
 
@@ -32,8 +33,11 @@ class Supervisor:
 
     # Servers
 
-    async def start_server(self, spec: layout.Server) -> None:
-        """Give a server power. On return its enclosure lives and is recorded. Twice is once."""
+    async def start_server(self, spec: layout.Server, placed: Iterable[engines.Seat] = ()) -> None:
+        """Give a server power. On return its enclosure lives and is recorded. Twice is once.
+
+        `placed`: seats of the processes that ran on it before; what a power cut left in their way is cleared.
+        """
         record = self.store.records.servers.get(spec.name)
         if record is None:
             record = self.store.records.servers[spec.name] = records.ServerRecord(spec)
@@ -49,6 +53,8 @@ class Supervisor:
             record.enclosure = await enclosure.make(record.marker, root / "log" / "server.log")
         except enclosure.EnclosureError as error:
             raise errors.EngineFailed(f"server {spec.name}: {error}; see {root / 'log'}") from error
+        for seat in placed:
+            registry.engine(seat.process.engine).on_power(seat)
         record.power = "on"
         self.store.save()
         self.journal.say("server_started", f"server {spec.name} has power", subject=spec.name)
@@ -217,6 +223,7 @@ class Supervisor:
 
         await clock.until(look, seconds=record.start_seconds, pause_seconds=0.05)
         if record.is_alive and health.is_ready:
+            await engine.on_ready(seat)
             record.was_ready = True
             record.restarts = 0
             self.store.save()

@@ -25,6 +25,7 @@ _ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Any]] = {
     steps.CopyDatabase: database.copy,
     steps.SwitchDatabase: database.switch,
     steps.UnfenceDatabase: database.unfence,
+    steps.DiscardData: database.discard,
     steps.Migrate: database.migrate_schema,
     steps.PublishBindings: database.publish_bindings,
     steps.TakeOverDatabase: patroni.take_over,

@@ -12,7 +12,7 @@ async def start(stage: Stage, step: steps.StartServers) -> None:
         spec = known.server(name)
         if spec is None:
             raise errors.BadInput(f"server {name}: not in the topology")
-        await stage.supervisor.start_server(spec)
+        await stage.supervisor.start_server(spec, stage.seats.of(name))
 
 
 async def remove(stage: Stage, step: steps.RemoveServers) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tenfold import engines
+from tenfold import engines, errors
 from tenfold.runtime import events, observe, seats, supervise
 
 
@@ -30,7 +30,7 @@ class Stage:
             async with asyncio.TaskGroup() as group:
                 for seat in placed:
                     group.create_task(self.supervisor.start_process(seat))
-        except* engines.errors.EngineFailed as failures:
+        except* errors.EngineFailed as failures:
             raise failures.exceptions[0] from None
 
 

@@ -1,0 +1,155 @@
+"""`tenfold load`: send load and keep a ledger of it, or verify a ledger against the database."""
+
+import asyncio
+import contextlib
+import datetime
+import re
+import signal
+import tomllib
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+import uvloop
+
+from tenfold import bindings, errors
+from tenfold.runtime import paths
+from tenfold.traffic import journeys, report, summary, verify
+from tenfold.traffic.load import Load
+
+Result = TypeVar("Result")
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Duration(click.ParamType[float]):
+    """`30s`, `2m`, `500ms`, `1h`: seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", str(value))
+        if match is None:
+            self.fail(f"{value!r} found, a number with a unit expected, such as 30s or 2m", param, ctx)
+        return float(match[1]) * UNITS[match[2]]
+
+
+@click.command()
+@click.option("--rate", type=float, default=50.0, show_default=True, help="Requests a second, over all journeys.")
+@click.option("--for", "seconds", type=Duration(), default="30s", show_default=True, help="How long: 30s, 2m.")
+@click.option("--journeys", "reference", default="load.py", show_default=True, help="FILE[:NAME] or MODULE[:NAME].")
+@click.option("--url", help="The front door; default: `listen` in tenfold.toml.")
+@click.option("--ledger", "ledger_path", type=click.Path(path_type=Path), help="Where to write the ledger.")
+@click.option("--users", type=int, help="Most virtual users at once; default: twice the rate.")
+@click.option("--seed", type=int, help="Repeat a run's choices.")
+@click.option("--poisson", is_flag=True, help="Random arrivals of that rate instead of even ones.")
+@click.option("--verify", "verify_path", type=click.Path(path_type=Path), help="Check this ledger; sends nothing.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout; progress goes to stderr.")
+def load(verify_path: Path | None, reference: str, is_json: bool, **options: Any) -> None:
+    """Send the service's journeys at a constant rate and report what failed, what was repeated and how long it took.
+
+    Latency counts from the moment each request was due, so a server that stalls shows. Every request goes into the
+    ledger; `--verify LEDGER` then compares it with the database. Ctrl-C ends a run with its summary and a complete
+    ledger. Exit code 0: nothing failed; 1: something did; 2: bad input.
+    """
+    topology = paths.find(Path.cwd())
+    plan = journeys.load(reference, topology.parent if topology else Path.cwd())
+    if verify_path is not None:
+        is_clean = _verify(verify_path, topology, plan, is_json)
+    else:
+        is_clean = _send(topology, plan, is_json, **options)
+    raise SystemExit(0 if is_clean else 1)
+
+
+def _verify(path: Path, topology: Path | None, plan: journeys.Plan, is_json: bool) -> bool:
+    if topology is None:
+        raise errors.BadInput("tenfold.toml: not found here or above; run this in the service's folder")
+    bound = bindings.load(paths.Paths(topology).bindings)
+    verdict = _run(verify.verify_service(path, bound, plan.checks))
+    _print(verdict.to_dict() if is_json else summary.verdict_lines(verdict))
+    return verdict.is_clean
+
+
+def _send(
+    topology: Path | None,
+    plan: journeys.Plan,
+    is_json: bool,
+    *,
+    url: str | None,
+    ledger_path: Path | None,
+    **options: Any,
+) -> bool:
+    service = _service(topology)
+    path = ledger_path or _ledger_path(topology)
+    running = Load(url or _front_door(service), plan, ledger_path=path, service=service.get("name", ""), **options)
+    found = _run(_watch(running, is_json))
+    if is_json:
+        _print({**found.to_dict(), "seed": running.seed, "ledger": str(path)})
+    else:
+        _print(["", *summary.report_lines(found), "", f"ledger       {path} (tenfold load --verify {path})"])
+    return found.is_clean
+
+
+async def _watch(running: Load, is_json: bool) -> report.Report:
+    """Run it to its end or to Ctrl-C, with a line a second."""
+    async with running, _interruptible(running):
+        ended = asyncio.create_task(running.wait())
+        while not (await asyncio.wait([ended], timeout=1))[0]:
+            interval = running.report.take_interval()
+            line = summary.progress(running.elapsed_seconds, interval, running.report, running.backlog)
+            click.echo(line, err=is_json)
+        await ended
+    return running.report
+
+
+@contextlib.asynccontextmanager
+async def _interruptible(running: Load) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, running.stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _service(topology: Path | None) -> dict[str, Any]:
+    """The `[service]` section. Only what says where the front door is: the file may be wrong elsewhere."""
+    if topology is None:
+        return {}
+    try:
+        section = tomllib.loads(topology.read_text()).get("service", {})
+    except (OSError, ValueError) as error:
+        raise errors.BadInput(
+            f"{topology}: cannot be read ({error}); correct it, or name the service by --url"
+        ) from error
+    return section if isinstance(section, dict) else {}
+
+
+def _front_door(service: dict[str, Any]) -> str:
+    if not service:
+        raise errors.BadInput("url: no tenfold.toml here or above; run this in the service's folder, or give --url")
+    host, _, port = str(service.get("listen", "127.0.0.1:8080")).rpartition(":")
+    return f"http://{'127.0.0.1' if host in ('', '0.0.0.0', '[::]') else host}:{port}"  # noqa: S104 (read, not bound)
+
+
+def _ledger_path(topology: Path | None) -> Path:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    state = paths.Paths(topology).state if topology else Path.cwd()
+    return (state if state.is_dir() else Path.cwd()) / f"load-{now}.ledger"
+
+
+def _print(what: dict[str, Any] | list[str]) -> None:
+    if isinstance(what, dict):
+        click.echo(msgspec.json.format(msgspec.json.encode(what), indent=2))
+    else:
+        click.echo("\n".join(what))

@@ -1,0 +1,149 @@
+"""The database without Patroni: made, copied, moved to another server, and told to the app.
+
+The orders are those of `engines/postgres/admin`. The planned switch is tenfold's own decision only here, on the rungs
+that have no Patroni.
+"""
+
+import asyncio
+
+from tenfold import engines, errors
+from tenfold.engines.postgres import admin, command
+from tenfold.kit import clock
+from tenfold.planning import steps
+from tenfold.runtime import migrate, publish
+from tenfold.runtime.actions.stage import Stage
+
+DRAIN_SECONDS = 5.0
+"""How long a write transaction that is open when the switch begins may take to end."""
+
+CATCH_UP_SECONDS = 30.0
+
+
+async def initialise(stage: Stage, step: steps.InitialiseDatabase) -> None:
+    """An empty cluster runs, with its roles and the service's database.
+
+    Raises EngineFailed when the service had data before: an empty database in its place would be a loss, not a start.
+    """
+    seat = stage.seat(step.server, "postgres")
+    if not admin.holds_data(seat):
+        _ensure_first(stage, seat)
+        stage.supervisor.render(seat)
+        admin.begin_copy(seat)
+        await stage.supervisor.run_inside(seat, command.initialise(seat))
+        admin.finish_copy(seat)
+    await stage.supervisor.start_process(seat)
+    await admin.create_roles_and_database(seat)
+    stage.supervisor.store.records.has_data = True
+    stage.supervisor.store.save()
+
+
+async def copy(stage: Stage, step: steps.CopyDatabase) -> None:
+    """A standby on the target streams from the source and has caught up."""
+    source, target = stage.seat(step.source, "postgres"), stage.seat(step.target, "postgres")
+    if not admin.holds_data(target):
+        await admin.create_slot(source, target.server.name)
+        stage.supervisor.render(target)
+        admin.begin_copy(target)
+        await stage.supervisor.run_inside(target, command.base_backup(target, source))
+        admin.finish_standby(target, source)
+    await stage.supervisor.start_process(target)
+
+    async def is_streaming() -> bool:
+        return await admin.is_replicating_to(source, (target.server.name,))
+
+    if not await clock.until(is_streaming, seconds=CATCH_UP_SECONDS, pause_seconds=0.1):
+        raise errors.EngineFailed(
+            f"{step.target}: does not stream from {step.source} after {CATCH_UP_SECONDS:g} s; "
+            f"see: tenfold logs {step.target}"
+        )
+
+
+async def switch(stage: Stage, step: steps.SwitchDatabase) -> None:
+    """The target is the primary, the source is stopped, and the target has all that the source ever acknowledged.
+
+    Until the source is stopped, any failure lets it write again. From then on only finishing is right, and planning
+    again after a crash comes back here.
+    """
+    source, target = stage.seat(step.source, "postgres"), stage.seat(step.target, "postgres")
+    if _runs(stage, source):
+        await _hold_writes(stage, source)
+        await stage.supervisor.stop_process(step.source, "postgres")
+    await _ensure_complete(stage, source, target)
+    await admin.promote(target)
+
+
+async def unfence(stage: Stage, step: steps.UnfenceDatabase) -> None:
+    """The primary accepts writes."""
+    await admin.unfence(stage.seat(step.server, "postgres"))
+
+
+async def discard(stage: Stage, step: steps.DiscardData) -> None:
+    """The servers hold no copy of the data any more."""
+    for server in step.servers:
+        await stage.supervisor.stop_process(server, "postgres")
+        await asyncio.to_thread(admin.discard, stage.seat(server, "postgres"))
+        stage.supervisor.forget(server, "postgres")
+
+
+async def migrate_schema(stage: Stage, step: steps.Migrate) -> None:
+    """The schema is as the service's folder says, on the primary."""
+    node = (await stage.observer.snapshot(stage.seats)).primary
+    if node is None:
+        raise errors.EngineFailed("the schema cannot be migrated: no database server is primary; see: tenfold status")
+    for name in await migrate.run_on(stage.seats, node.server):
+        stage.journal.say("migrated", f"migration {name} has run")
+
+
+async def publish_bindings(stage: Stage, step: steps.PublishBindings) -> None:
+    """The bindings file names these database servers."""
+    publish.write(stage.seats, step.databases)
+
+
+async def _hold_writes(stage: Stage, source: engines.Seat) -> None:
+    """New writes wait, those in flight have ended. On any failure they go on as before."""
+    await admin.checkpoint(source)
+    try:
+        await admin.fence(source)
+        ended = await admin.drain(source, DRAIN_SECONDS)
+    except BaseException:
+        await asyncio.shield(admin.unfence(source))
+        raise
+    if ended:
+        text = f"{ended} transactions were open for more than {DRAIN_SECONDS:g} s and were ended"
+        stage.journal.say("transactions_ended", text, subject=source.server.name, level="warning")
+
+
+async def _ensure_complete(stage: Stage, source: engines.Seat, target: engines.Seat) -> None:
+    """The proof before the promotion: the source was stopped cleanly, and the target has its last record."""
+    output = await stage.supervisor.run_inside(source, command.control_data(source))
+    ended = admin.parse_control_data(output)
+    if not ended.was_shut_down:
+        await stage.supervisor.start_process(source)
+        await admin.unfence(source)
+        raise errors.EngineFailed(
+            f"{source.server.name}: {ended.state!r} found, a clean shutdown expected; it was started again"
+        )
+
+    async def has_all() -> bool:
+        return await admin.has_replayed(target, ended.checkpoint)
+
+    if not await clock.until(has_all, seconds=CATCH_UP_SECONDS, pause_seconds=0.01):
+        await stage.supervisor.start_process(source)
+        await admin.unfence(source)
+        raise errors.EngineFailed(
+            f"{target.server.name}: has not replayed the end of {source.server.name}'s log after "
+            f"{CATCH_UP_SECONDS:g} s; {source.server.name} is primary again"
+        )
+
+
+def _runs(stage: Stage, seat: engines.Seat) -> bool:
+    record = stage.supervisor.store.server(seat.server.name).processes.get("postgres")
+    return record is not None and record.is_alive
+
+
+def _ensure_first(stage: Stage, seat: engines.Seat) -> None:
+    if stage.supervisor.store.records.has_data:
+        raise errors.EngineFailed(
+            f"{seat.data}: no database found, though this service had one; put its folder back, "
+            "or begin anew with: tenfold down --delete-data"
+        )
