@@ -1,0 +1,27 @@
+# For a newcomer: `make demo` and `make test`. Each does its own set-up first (bin/setup).
+
+PYTHON := .venv/bin/python
+
+.PHONY: demo test check bench torture setup
+
+demo: setup  ## Watch a shop grow from one server to a replicated service, under load, with a ledger
+	@bin/demo
+
+test: setup  ## All tests but the long ones
+	@$(PYTHON) -m pytest -q
+
+check: setup  ## Format, lint, types, import layers, shape
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+	@$(PYTHON) -m pytest -q tests/test_shape.py
+
+bench: setup  ## Performance beside a rival or the raw engine, as ratios
+	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
+
+torture: setup  ## The long runs: every step interrupted, thousands of cut connections
+	@$(PYTHON) -m pytest -q --torture -m torture
+
+setup:
+	@bin/setup
