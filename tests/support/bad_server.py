@@ -36,7 +36,7 @@ class Seen:
         return dict(part.split("=", 1) for part in self.headers.get("cookie", "").split("; ") if part).get("who", "")
 
 
-class Drop(Exception):
+class Drop(Exception):  # noqa: N818 (an order, not an error)
     """Raised by a rule: close the connection without an answer, after sending `first`; with a reset or politely."""
 
     def __init__(self, first: bytes = b"", is_reset: bool = False) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import datetime
-import re
 import signal
 import tomllib
 from collections.abc import AsyncIterator, Coroutine
@@ -15,12 +14,13 @@ import msgspec
 import uvloop
 
 from tenfold import bindings, errors
+from tenfold.cli import project
 from tenfold.runtime import paths
+from tenfold.topology import units
 from tenfold.traffic import journeys, report, summary, verify
 from tenfold.traffic.load import Load
 
 Result = TypeVar("Result")
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Duration(click.ParamType[float]):
@@ -29,12 +29,10 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", str(value))
-        if match is None:
-            self.fail(f"{value!r} found, a number with a unit expected, such as 30s or 2m", param, ctx)
-        return float(match[1]) * UNITS[match[2]]
+        read = units.seconds(str(value))
+        if read is None:
+            self.fail(f"{value!r} found, a number with its unit (ms, s, m, h) expected, such as 30s", param, ctx)
+        return read
 
 
 @click.command()
@@ -48,20 +46,27 @@ class Duration(click.ParamType[float]):
 @click.option("--poisson", is_flag=True, help="Random arrivals of that rate instead of even ones.")
 @click.option("--verify", "verify_path", type=click.Path(path_type=Path), help="Check this ledger; sends nothing.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout; progress goes to stderr.")
-def load(verify_path: Path | None, reference: str, is_json: bool, **options: Any) -> None:
+@click.pass_context
+def load(ctx: click.Context, /, verify_path: Path | None, reference: str, is_json: bool, **options: Any) -> int:
     """Send the service's journeys at a constant rate and report what failed, what was repeated and how long it took.
 
     Latency counts from the moment each request was due, so a server that stalls shows. Every request goes into the
     ledger; `--verify LEDGER` then compares it with the database. Ctrl-C ends a run with its summary and a complete
     ledger. Exit code 0: nothing failed; 1: something did; 2: bad input.
     """
-    topology = paths.find(Path.cwd())
+    topology = _topology(ctx)
     plan = journeys.load(reference, topology.parent if topology else Path.cwd())
     if verify_path is not None:
         is_clean = _verify(verify_path, topology, plan, is_json)
     else:
         is_clean = _send(topology, plan, is_json, **options)
-    raise SystemExit(0 if is_clean else 1)
+    return 0 if is_clean else 1
+
+
+def _topology(ctx: click.Context) -> Path | None:
+    """The project's file; sending load works without one, given --url."""
+    chosen: str | None = ctx.find_root().obj
+    return project.where(ctx).topology if chosen else paths.find(Path.cwd())
 
 
 def _verify(path: Path, topology: Path | None, plan: journeys.Plan, is_json: bool) -> bool:

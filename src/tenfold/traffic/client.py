@@ -32,6 +32,11 @@ class Request:
     idempotency_key: str = ""
 
     @property
+    def plain_path(self) -> str:
+        """The path without its query."""
+        return self.path.partition("?")[0]
+
+    @property
     def may_repeat(self) -> bool:
         """Whether sending it twice has the effect of sending it once."""
         return self.method in IDEMPOTENT or bool(self.idempotency_key)
@@ -123,7 +128,7 @@ class Client:
 
     def _head(self, request: Request) -> h11.Request:
         headers = [("Host", self.origin.host_header), ("User-Agent", "tenfold-load"), ("Accept", "*/*")]
-        cookie = self.jar.header(request.path.partition("?")[0], self.origin.is_secure, time.time())
+        cookie = self.jar.header(request.plain_path, self.origin.is_secure, time.time())
         if cookie:
             headers.append(("Cookie", cookie))
         if request.idempotency_key:
@@ -136,7 +141,7 @@ class Client:
     def _learn(self, request: Request, answer: Answer, outcome: Outcome) -> None:
         outcome.answer = answer
         outcome.position = answer.header("x-tenfold-position") or outcome.position
-        path = request.path.partition("?")[0]
+        path = request.plain_path
         for value in answer.header_values(b"set-cookie"):
             self.jar.take(value, path, self.origin.is_secure, time.time())
 

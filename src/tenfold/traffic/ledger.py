@@ -54,6 +54,8 @@ class Request(msgspec.Struct, tag="request", tag_field="record", omit_defaults=T
     kind: str = ""
     """What it wrote, empty for a read."""
     reference: str = ""
+    consumes: tuple[str, ...] = ()
+    """References of earlier writes that this one takes away."""
     is_acknowledged: bool = False
     """A write that the service said it had done."""
     position: str = ""
@@ -192,7 +194,7 @@ class Reader:
         self._number = 0
 
     def records(self) -> Iterator[Record]:
-        """Every record after the header. Raises `BadLedger` at the first line that is none (a torn last one ends it)."""
+        """Every record after the header. Raises `BadLedger` at a line that is none; a torn last one is tolerated."""
         try:
             with self.path.open("rb") as file:
                 for self._number, line in enumerate(file, 1):

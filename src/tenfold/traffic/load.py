@@ -7,6 +7,7 @@ makes: after `__aexit__` nothing is left.
 import asyncio
 import datetime
 import random
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -75,7 +76,7 @@ class Load:
     @property
     def elapsed_seconds(self) -> float:
         """Since the start."""
-        return asyncio.get_running_loop().time() - self._started
+        return time.monotonic() - self._started
 
     @property
     def users(self) -> int:
@@ -98,8 +99,7 @@ class Load:
         self._end_pacing()
 
     async def __aenter__(self) -> "Load":
-        loop = asyncio.get_running_loop()
-        self._started = loop.time() + 0.01
+        self._started = time.monotonic() + 0.01
         self._ledger.open(self._header())
         for _ in range(min(FIRST_USERS, self.most_users)):
             self._add_user()
@@ -138,10 +138,9 @@ class Load:
 
     async def _drain(self) -> None:
         """Wait for the users to end, which they do when no slot is left."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.monotonic()
         pending = set(self._users.values())
-        while pending and loop.time() - began < (INTERRUPT_SECONDS if self._is_stopped else DRAIN_SECONDS):
+        while pending and time.monotonic() - began < (INTERRUPT_SECONDS if self._is_stopped else DRAIN_SECONDS):
             if self._is_stopped:
                 self._count_unsent()
             _, pending = await asyncio.wait(pending, timeout=0.1)

@@ -3,11 +3,14 @@
 `arrivals` (pure) says when each request is due; the `Pacer` hands each due time out as a slot. A slot's time never
 moves: while nobody is free it waits in the backlog, and the request that takes it later is late by that much. So a
 server that stalls shows up as latency and never as fewer requests (the mistake is called coordinated omission).
+
+Times are `time.monotonic()`: a loop's own clock may be coarse (uvloop's counts milliseconds).
 """
 
 import asyncio
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -56,11 +59,10 @@ class Pacer:
         return len(self._backlog)
 
     async def run(self, started: float) -> None:
-        """Hand out every slot, the first at `started` (loop time). Returns, or is cancelled, with the load ending."""
-        loop = asyncio.get_running_loop()
+        """Hand out every slot, the first at `started`. Returns, or is cancelled, with the load ending."""
         try:
             for offset in self._due:
-                delay = started + offset - loop.time()
+                delay = started + offset - time.monotonic()
                 if delay > 0 or self.handed_out % SLOTS_AT_A_TIME == 0:
                     await asyncio.sleep(max(delay, 0))
                 self._hand_out(started + offset)
@@ -68,7 +70,7 @@ class Pacer:
             self._end()
 
     async def take(self) -> float:
-        """The loop time at which the caller's next request is (or was) due. Raises `LoadOver` after the last."""
+        """The time at which the caller's next request is (or was) due. Raises `LoadOver` after the last."""
         if self._backlog:
             return self._backlog.popleft()
         if self._is_ending:

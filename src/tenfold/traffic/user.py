@@ -5,8 +5,9 @@ Called by journeys. It records everything it does; a journey only says what to a
 
 import asyncio
 import random
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Container, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -27,6 +28,8 @@ class Write:
     reference: str = field(default_factory=lambda: str(uuid.uuid4()))
     is_keyed: bool = True
     """Whether the request carries the reference as its `Idempotency-Key`."""
+    consumes: Sequence[str] = ()
+    """References of earlier writes that this one takes away (a cart's items, when ordered): they may be gone then."""
     is_acknowledged: bool = False
     """Set by the request: whether the service said it was done."""
     position: str = ""
@@ -42,7 +45,7 @@ class Surroundings:
     take_slot: Callable[[], Awaitable[float]]
     record: Callable[[ledger.Record], None]
     started: float
-    """Loop time of the start of the run."""
+    """`time.monotonic()` of the start of the run."""
 
 
 class User:
@@ -106,8 +109,8 @@ class User:
             headers["Content-Type"] = content_type
         key = write.reference if write is not None and write.is_keyed else ""
         request = client.Request(method, path, tuple(headers.items()), body, key)
-        return await self._perform(
-            request, trace, name or f"{method} {path.partition('?')[0]}", write, (expect, redirects)
+        return await self._run(
+            _Errand(request, trace, name or f"{method} {request.plain_path}", write, expect, redirects)
         )
 
     def sees(self, write: Write, references: Container[str]) -> bool:
@@ -116,7 +119,7 @@ class User:
         """
         is_seen = write.reference in references
         if write.is_acknowledged:
-            now = asyncio.get_running_loop().time() - self._around.started
+            now = time.monotonic() - self._around.started
             self._around.record(
                 ledger.OwnRead(
                     session=self.session,
@@ -146,62 +149,65 @@ class User:
         """Close the connections."""
         self._client.close()
 
-    async def _perform(
-        self,
-        request: client.Request,
-        trace: str,
-        name: str,
-        write: Write | None,
-        rules: tuple[Collection[int] | None, bool],
-    ) -> Answer:
+    async def _run(self, errand: "_Errand") -> Answer:
         intended = await self._around.take_slot()
-        loop = asyncio.get_running_loop()
-        sent, outcome = loop.time(), client.Outcome()
+        sent, outcome = time.monotonic(), client.Outcome()
         self.requests += 1
         try:
-            await self._client.send(request, outcome, rules[1])
-            outcome.failure = outcome.failure or _judge(outcome, rules[0])
+            await self._client.send(errand.request, outcome, errand.redirects)
+            outcome.failure = outcome.failure or _judge(outcome, errand.expect)
         except asyncio.CancelledError:
             outcome.failure = Failure(Reason.INTERRUPTED, "the load was stopped")
             raise
         finally:
-            self.last_trace, self._last_position = trace, outcome.position
-            self._record(request, outcome, write, name, (intended, sent, loop.time()))
+            self._record(errand, outcome, (intended, sent, time.monotonic()))
         if outcome.failure is not None or outcome.answer is None:
-            raise errors.RequestFailed(f"{name}: {outcome.failure}")
+            raise errors.RequestFailed(f"{errand.name}: {outcome.failure}")
         return outcome.answer
 
-    def _record(
-        self,
-        request: client.Request,
-        outcome: client.Outcome,
-        write: Write | None,
-        name: str,
-        times: tuple[float, float, float],
-    ) -> None:
+    def _record(self, errand: "_Errand", outcome: client.Outcome, times: tuple[float, float, float]) -> None:
         intended, sent, ended = times
-        if write is not None:
+        self.last_trace, self._last_position = errand.trace, outcome.position
+        write = errand.write or NOTHING
+        if errand.write is not None:
             write.is_acknowledged, write.position = outcome.is_acknowledged, outcome.position
         self._around.record(
             ledger.Request(
                 session=self.session,
-                name=name,
-                method=request.method,
-                path=request.path,
-                trace=self.last_trace,
+                name=errand.name,
+                method=errand.request.method,
+                path=errand.request.path,
+                trace=errand.trace,
                 intended=round(intended - self._around.started, 6),
                 sent=round(sent - self._around.started, 6),
-                latency=round(ended - intended, 6),
+                latency=round(ended - min(intended, sent), 6),  # a timer may wake a little early
                 status=outcome.answer.status if outcome.answer else 0,
                 repeats=outcome.repeats,
                 reason=outcome.failure.reason if outcome.failure else "",
                 detail=outcome.failure.detail if outcome.failure else "",
-                kind=write.kind if write else "",
-                reference=write.reference if write else "",
-                is_acknowledged=outcome.is_acknowledged,
+                kind=write.kind,
+                reference=write.reference,
+                consumes=tuple(write.consumes),
+                is_acknowledged=write.is_acknowledged,
                 position=outcome.position,
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """One request of a journey and how its answer is judged."""
+
+    request: client.Request
+    trace: str
+    name: str
+    write: Write | None
+    expect: Collection[int] | None
+    redirects: bool
+
+
+NOTHING = Write(kind="", reference="")
+"""What a read writes."""
 
 
 def _body(json: Any, form: Mapping[str, str] | None) -> tuple[bytes, str]:

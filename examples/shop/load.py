@@ -1,0 +1,131 @@
+"""What the shop's visitors do, for `tenfold load`. Run it in this folder.
+
+Most of them look around; some have an account and buy. After every write the visitor looks whether it is there.
+"""
+
+from typing import Any
+
+from tenfold.traffic import User, Write, journey
+
+CHECKS = {
+    # An account's e-mail address begins with its reference.
+    "account": """select split_part(email, '@', 1)::uuid, count(*) from shop_user
+                  where email = any(select one || '@visitor.test' from unnest($1::uuid[]) one) group by 1""",
+    "cart item": "select reference, count(*) from shop_cart_item where reference = any($1::uuid[]) group by 1",
+    "order": "select reference, count(*) from shop_order where reference = any($1::uuid[]) group by 1",
+}
+"""By kind of write: how often each reference is in the database. `tenfold load --verify` asks."""
+
+PASSWORD = "correct horse battery staple"
+
+# Hashing a password is slow on purpose, so few visitors sign up at once: of those without an account who would buy,
+# only these, and the others look around instead.
+SHARE_THAT_SIGNS_UP = 0.5
+
+
+@journey(weight=6)
+async def browse(user: User) -> None:
+    """The first page, a further one, and a product or two."""
+    await user.get("/", name="catalogue page")
+    products = await list_products(user)
+    for product in user.random.sample(products, user.random.randint(1, 2)):
+        await user.get(f"/products/{product['id']}", name="product page")
+
+
+@journey(weight=3)
+async def buy(user: User) -> None:
+    """Put one to three products into the cart and order them."""
+    if not await has_account(user):
+        await browse(user)
+        return
+    products = await list_products(user)
+    before = await read_cart(user)
+    items = [await add_to_cart(user, user.random.choice(products)) for _ in range(user.random.randint(1, 3))]
+    cart = await read_cart(user)
+    references = [one["reference"] for one in cart["items"]]
+    for item in items:
+        user.sees(item, references)
+    if len(references) != len(before["items"]) + len(items):
+        user.wrong(f"{len(references)} items in a cart of {len(before['items'])} after {len(items)} were put in")
+    await order(user, references, cart["total_cents"])
+
+
+@journey(weight=1)
+async def look_back(user: User) -> None:
+    """Read the order history, and one order."""
+    if not await has_account(user):
+        await browse(user)
+        return
+    orders = (await user.get("/api/orders", name="orders")).json()["orders"]
+    await user.get("/orders", name="orders page")
+    if orders:
+        await user.get(f"/api/orders/{user.random.choice(orders)['id']}", name="one order")
+
+
+@journey(weight=0.2)
+async def come_back(user: User) -> None:
+    """Log out, log in again, and find the cart as it was."""
+    if not await has_account(user):
+        await browse(user)
+        return
+    before = await read_cart(user)
+    await user.post("/api/logout", name="log out")
+    await user.post("/api/login", name="log in", json={"email": user.memory["email"], "password": PASSWORD})
+    after = await read_cart(user)
+    if after["total_cents"] != before["total_cents"]:
+        user.wrong(f"a cart of {after['total_cents']} after logging in, {before['total_cents']} before")
+
+
+@journey(weight=0.1)
+async def leave(user: User) -> None:
+    """Look at the cart's page, and never come back: the next visitor is somebody else."""
+    await user.get("/cart" if "email" in user.memory else "/login", name="last page")
+    user.forget()
+
+
+async def has_account(user: User) -> bool:
+    """Whether this visitor has an account; some make one now."""
+    if "email" not in user.memory and user.random.random() < SHARE_THAT_SIGNS_UP:
+        await sign_up(user)
+    return "email" in user.memory
+
+
+async def sign_up(user: User) -> None:
+    account = Write("account")
+    email = f"{account.reference}@visitor.test"
+    body = {"email": email, "password": PASSWORD, "name": f"Visitor {user.number}"}
+    await user.post("/api/signup", name="sign up", json=body, write=account)
+    user.memory["email"] = email
+    cart = await user.get("/api/cart", name="cart", expect={200, 401})  # 401: the copy that was read knows no account
+    user.sees(account, {account.reference} if cart.status == 200 else ())
+
+
+async def list_products(user: User) -> list[dict[str, Any]]:
+    listed = (await user.get(f"/api/products?page={user.random.randint(1, 3)}", name="products")).json()
+    if not listed["products"]:
+        user.wrong("a catalogue page without products")
+    return list(listed["products"])
+
+
+async def read_cart(user: User) -> dict[str, Any]:
+    return dict((await user.get("/api/cart", name="cart")).json())
+
+
+async def add_to_cart(user: User, product: dict[str, Any]) -> Write:
+    item = Write("cart item")
+    body = {"product_id": product["id"], "quantity": user.random.randint(1, 3), "reference": item.reference}
+    await user.post("/api/cart/items", name="add to cart", json=body, write=item)
+    return item
+
+
+async def order(user: User, references: list[str], total_cents: int) -> None:
+    """Order the cart, find the order in the history, and the cart empty."""
+    placed = Write("order", consumes=references)
+    body = {"reference": placed.reference}
+    answer = (await user.post("/api/orders", name="order", json=body, write=placed)).json()
+    if answer["total_cents"] != total_cents:
+        user.wrong(f"an order of {answer['total_cents']} made from a cart of {total_cents}")
+    history = (await user.get("/api/orders", name="orders")).json()["orders"]
+    user.sees(placed, [one["reference"] for one in history])
+    if left := (await read_cart(user))["items"]:
+        user.wrong(f"{len(left)} items in the cart after ordering it")
