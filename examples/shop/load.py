@@ -16,7 +16,7 @@ CHECKS = {
 }
 """By kind of write: how often each reference is in the database. `tenfold load --verify` asks."""
 
-PASSWORD = "correct horse battery staple"
+PASSWORD = "correct horse battery staple"  # noqa: S105 (of visitors who do not exist)
 
 # Hashing a password is slow on purpose, so few visitors sign up at once: of those without an account who would buy,
 # only these, and the others look around instead.

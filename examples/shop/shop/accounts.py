@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from tenfold import Transaction
-
 from shop import passwords, refusals
 from shop.service import tf
+from tenfold import Transaction
 
 LOGIN_DAYS = 30
 

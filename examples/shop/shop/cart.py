@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-from tenfold import Transaction
-
 from shop import accounts, refusals
 from shop.service import tf
+from tenfold import Transaction
 
 
 class Reader(Protocol):

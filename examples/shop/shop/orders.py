@@ -4,10 +4,9 @@ from collections import Counter
 from typing import Any
 from uuid import UUID
 
-from tenfold import Transaction
-
 from shop import accounts, refusals
 from shop.service import tf
+from tenfold import Transaction
 
 NEWEST = 100
 """How many orders the history goes back."""
@@ -34,7 +33,9 @@ async def place_once(tx: Transaction, login: bytes, reference: UUID) -> dict[str
     """`place`, unless this user has an order with this reference: then that one. For forms, which have no
     `Idempotency-Key`: the hidden field of a form that is sent twice is the same."""
     user_id = await accounts.owner(tx, login)
-    await tx.execute("select 1 from shop_user where id = $1 for no key update", user_id)  # the second waits for the first
+    await tx.execute(
+        "select 1 from shop_user where id = $1 for no key update", user_id
+    )  # the second waits for the first
     known = await tx.fetchval("select id from shop_order where user_id = $1 and reference = $2", user_id, reference)
     return {"id": str(known)} if known else await place(tx, login, reference)
 

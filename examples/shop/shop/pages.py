@@ -41,9 +41,7 @@ async def show_picture(name: str) -> Response:
 async def show_cart(request: Request, user: logins.User) -> Response:
     contents = await cart.contents(user.id)
     lines = cart.by_product(contents["items"])
-    return render(
-        request, "cart.html", user, lines=lines, total_cents=contents["total_cents"], reference=uuid.uuid4()
-    )
+    return render(request, "cart.html", user, lines=lines, total_cents=contents["total_cents"], reference=uuid.uuid4())
 
 
 @router.post("/cart/items")
