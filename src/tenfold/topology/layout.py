@@ -2,10 +2,12 @@
 
 Called by planning (to compare with what is there), by engines (to know their neighbours) and by the CLI.
 Pure, and a function of the topology alone: the same topology gives the same names and addresses every time.
-Two servers of one job never share a number, so a server's address never passes on to another job.
+Two servers of one job never share a number, and adding a server or a group never moves another: an address never
+passes on to another job.
 """
 
 import dataclasses
+import zlib
 from dataclasses import dataclass
 
 from tenfold.topology import tiers
@@ -13,8 +15,14 @@ from tenfold.topology import tiers
 DEFAULT_GROUP = "web"
 """The group of web servers that requests go to when no route says otherwise."""
 
-FIRST_HOST = {"server": 1, "balancer": 10, "coordination": 40, "database": 50, "web": 100, "web_group": 190}
+FIRST_HOST = {"server": 1, "balancer": 10, "coordination": 40, "database": 50, "web": 100}
 """By job, the last number of its first server's address, 127.N.REGION.HOST."""
+
+GROUP_SERVERS = 60
+"""The most web servers of one group: a group has a block of addresses of its own."""
+
+GROUP_BLOCKS = 4 * 200
+"""Blocks of group addresses: four in each 127.N.S.x with S from 50 to 249. Which one is told by the group's name."""
 
 PORTS = {"haproxy": 8404, "granian": 8000, "postgres": 5432, "patroni": 8008, "etcd": 2379}
 """By engine, the port it answers on, on its server's private address (haproxy: its statistics)."""
@@ -47,10 +55,12 @@ class Server:
     number: int
     host: int
     processes: tuple[Process, ...]
+    subnet: int = 0
+    """The third number of its address; 0: the region's."""
 
     def address(self, network: int) -> str:
         """The private address inside the service's network 127.`network`.0.0/16."""
-        return f"127.{network}.{self.region_number}.{self.host}"
+        return f"127.{network}.{self.subnet or self.region_number}.{self.host}"
 
     def process(self, engine: str) -> Process | None:
         """The process of this engine on this server, or None."""
@@ -129,19 +139,26 @@ class _Region:
     def servers(self, tier: str, count: int, processes: tuple[Process, ...]) -> list[Server]:
         return [self._server(tier, tier, FIRST_HOST[tier], n, processes) for n in range(1, count + 1)]
 
-    def group(self, group: str, first_host: int, count: int) -> list[Server]:
+    def group(self, group: str, count: int) -> list[Server]:
         process = Process("granian", "granian", "web", group)
-        return [self._server("web", f"web-{group}", first_host, n, (process,)) for n in range(1, count + 1)]
+        subnet, first_host = group_address(self.name, group)
+        servers = [self._server("web", f"web-{group}", first_host, n, (process,)) for n in range(1, count + 1)]
+        return [dataclasses.replace(server, subnet=subnet) for server in servers]
 
     def _server(self, tier: str, stem: str, first_host: int, number: int, processes: tuple[Process, ...]) -> Server:
         name = f"{self.prefix}{stem}-{number}"
         return Server(name, self.name, self.number, tier, number, first_host + number - 1, processes)
 
 
+def group_address(region: str, group: str) -> tuple[int, int]:
+    """The subnet and first host of a group's block. Two names may meet in one block; `validate` refuses the second."""
+    block = zlib.crc32(f"{region}/{group}".encode()) % GROUP_BLOCKS
+    return 50 + block // 4, 1 + 62 * (block % 4)
+
+
 def _group_servers(topology: tiers.Topology, region: _Region) -> list[Server]:
-    """The groups' servers share the hosts above 190, group by group in the order of their names."""
-    servers: list[Server] = []
-    for group in sorted(topology.web_groups):
-        first_host = FIRST_HOST["web_group"] + len(servers)
-        servers += region.group(group, first_host, topology.web_groups[group].servers)
-    return servers
+    return [
+        server
+        for name in sorted(topology.web_groups)
+        for server in region.group(name, topology.web_groups[name].servers)
+    ]

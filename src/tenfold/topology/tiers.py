@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tenfold.topology import units
+
 Policy = Literal[
     "round_robin",
     "least_connections",
@@ -45,7 +47,7 @@ class Service(Section):
     """Environment variables of the app; values are never logged."""
     env_file: str = ""
     """A file of NAME=value lines added to `env`; empty: none."""
-    request_seconds: float = Field(default=10.0, alias="request_timeout")
+    request_seconds: units.Seconds = Field(default=10.0, alias="request_timeout", gt=0)
     """How long a request may take until its response starts: `"10s"` in the file."""
 
 
@@ -87,7 +89,7 @@ class Web(Section):
 class WebGroup(Section):
     """`[web_groups.NAME]`: more web servers, perhaps of another app, that a route sends requests to."""
 
-    servers: int = Field(default=1, ge=1, le=90)
+    servers: int = Field(default=1, ge=1, le=60)
     """Web servers of this group."""
     app: str = ""
     """Another ASGI application than the service's; empty: the same."""
@@ -112,7 +114,7 @@ class Database(Section):
     """Connections that one web process may open to one database node."""
     max_connections: int = Field(default=200, ge=20, le=5000)
     """PostgreSQL's `max_connections`."""
-    memory_bytes: int = Field(default=128 * 1024**2, alias="memory", ge=16 * 1024**2)
+    memory_bytes: units.Bytes = Field(default=128 * 1024**2, alias="memory", ge=16 * 1024**2)
     """PostgreSQL's `shared_buffers`: `"128MiB"` in the file."""
     migrations: str = "migrations"
     """Folder of dbmate SQL files, relative to `service.directory`; a missing folder means no migrations."""

@@ -1,0 +1,264 @@
+"""The rules that no single field can state. Each is a function `ensure_...` that yields a problem for every breach.
+
+Called by `load` with a topology whose fields are right one by one; a rule that reads a field which is not is left out.
+Pure: whether files, modules and ports exist is for the runtime to find out.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from tenfold.errors import Problem
+from tenfold.topology import layout, nearest, problems, tiers
+
+NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
+NAME_FORM = "lower case letters, digits and dashes, at most 40, beginning with a letter"
+APP = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+APP_FORM = 'module:attribute, such as "shop.web:app"'
+DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ROUTE = re.compile(r"/[\w./~%@:+-]*", re.ASCII)
+
+SPARE_CONNECTIONS = 20
+"""Database connections that no pool may take: for tenfold itself, migrations, and `tenfold psql`."""
+
+
+def ensure_name(topology: tiers.Topology) -> Iterator[Problem]:
+    """The service's name can name a database, a cookie and a folder."""
+    name = topology.service.name
+    if not NAME.fullmatch(name):
+        yield Problem("service.name", problems.as_toml(name), NAME_FORM)
+
+
+def ensure_one_app(topology: tiers.Topology) -> Iterator[Problem]:
+    """Exactly one of app and factory, of the right form."""
+    service = topology.service
+    if service.app and service.factory:
+        yield Problem("service.factory", "a factory beside an app", "exactly one of app and factory", "remove one")
+    elif not service.app and not service.factory:
+        advice = "add app = ..., or factory = ... for a function that returns the app"
+        yield Problem("service.app", "nothing", APP_FORM, advice)
+    yield from _forms("service", service.app, service.factory)
+
+
+def ensure_listen(topology: tiers.Topology) -> Iterator[Problem]:
+    """The front door is an IP address and a port."""
+    listen = topology.service.listen
+    address, _, port = listen.rpartition(":")
+    is_port = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
+    if not is_port or not _is_address(address):
+        form = 'ADDRESS:PORT with an IP address and a port from 1 to 65535, such as "127.0.0.1:8080"'
+        advice = "put brackets around an IPv6 address" if address.count(":") > 1 and "[" not in address else ""
+        yield Problem("service.listen", problems.as_toml(listen), form, advice)
+
+
+def ensure_domain(topology: tiers.Topology) -> Iterator[Problem]:
+    """The domain is a host name: no scheme, port or path."""
+    domain = topology.service.domain
+    if domain and (len(domain) > 253 or not DOMAIN.fullmatch(domain)):
+        advice = "leave scheme, port and path out"
+        yield Problem("service.domain", problems.as_toml(domain), 'a host name, such as "shop.test"', advice)
+
+
+def ensure_env(topology: tiers.Topology) -> Iterator[Problem]:
+    """Variables have names that a process can be given, and leave tenfold's own alone."""
+    for name in topology.service.env:
+        if not VARIABLE.fullmatch(name):
+            yield Problem(f"service.env.{name}", "a name", "letters, digits and underscores")
+        elif name.startswith("TENFOLD_"):
+            yield Problem(f"service.env.{name}", "a name of tenfold's own", "another name", "rename it")
+
+
+def ensure_balancer(topology: tiers.Topology) -> Iterator[Problem]:
+    """More than one web server needs someone to choose between them."""
+    if topology.balancer is not None:
+        return
+    if topology.web.servers > 1:
+        found = f"{topology.web.servers} without [balancer]"
+        yield Problem("web.servers", found, "1", "add [balancer] with servers = 2, or set servers to 1")
+    for name in topology.web_groups:
+        advice = "add [balancer] with a [[balancer.route]] to it, or remove the group"
+        yield Problem(f"web_groups.{name}", "a group without [balancer]", "no group", advice)
+
+
+def ensure_group_names(topology: tiers.Topology) -> Iterator[Problem]:
+    """A group's name can be part of a server's name, and is not the name of the group that is always there."""
+    for name in topology.web_groups:
+        if not NAME.fullmatch(name):
+            yield Problem(f"web_groups.{name}", problems.as_toml(name), NAME_FORM)
+        elif name == layout.DEFAULT_GROUP:
+            advice = "rename it; the servers of [web] are the group of this name"
+            yield Problem(f"web_groups.{name}", problems.as_toml(name), "another name", advice)
+
+
+def ensure_group_apps(topology: tiers.Topology) -> Iterator[Problem]:
+    """A group runs the service's app, or one of its own."""
+    for name, group in topology.web_groups.items():
+        path = f"web_groups.{name}"
+        if group.app and group.factory:
+            yield Problem(f"{path}.factory", "a factory beside an app", "at most one of app and factory", "remove one")
+        yield from _forms(path, group.app, group.factory)
+
+
+def ensure_group_addresses(topology: tiers.Topology) -> Iterator[Problem]:
+    """No two groups share a block of addresses, which their names choose."""
+    taken: dict[tuple[int, int], str] = {}
+    for name in topology.web_groups:
+        block = layout.group_address(topology.home, name)
+        if block in taken:
+            found = f"a name whose addresses are those of {taken[block]}"
+            yield Problem(f"web_groups.{name}", found, "a block of addresses of its own", "rename one of the two")
+        taken.setdefault(block, name)
+
+
+def ensure_routes(topology: tiers.Topology) -> Iterator[Problem]:
+    """Every route has a path of its own and leads to a group that exists."""
+    if topology.balancer is None:
+        return
+    groups = [layout.DEFAULT_GROUP, *topology.web_groups]
+    seen: set[str] = set()
+    for number, route in enumerate(topology.balancer.route):
+        path = f"balancer.route[{number}]"
+        if not ROUTE.fullmatch(route.path):
+            form = 'a path that begins with a slash, without spaces and queries, such as "/api/"'
+            yield Problem(f"{path}.path", problems.as_toml(route.path), form)
+        elif route.path in seen:
+            yield Problem(f"{path}.path", f"{problems.as_toml(route.path)} again", "a path of its own", "remove one")
+        if route.group not in groups:
+            close = nearest.name(route.group, groups)
+            advice = f"did you mean {close}?" if close else f"add [web_groups.{route.group}]"
+            yield Problem(f"{path}.group", problems.as_toml(route.group), f"one of {', '.join(groups)}", advice)
+        seen.add(route.path)
+
+
+def ensure_weights(topology: tiers.Topology) -> Iterator[Problem]:
+    """Weights are for web servers that exist, 1 to 256, and for a policy that looks at them."""
+    if topology.balancer is None:
+        return
+    weights, policy = topology.balancer.weights, topology.balancer.policy
+    names = [server.name for server in layout.layout(topology).running("granian")]
+    for name, weight in weights.items():
+        path = f"balancer.weights.{name}"
+        if name not in names:
+            close = nearest.name(name, names)
+            yield Problem(path, "no such web server", _few(names), f"did you mean {close}?" if close else "remove it")
+        elif not 1 <= weight <= 256:
+            yield Problem(path, str(weight), "1 to 256")
+    if weights and not policy.startswith("weighted_"):
+        found = f"weights with policy = {problems.as_toml(policy)}"
+        expected = '"weighted_round_robin" or "weighted_least_connections"'
+        yield Problem("balancer.weights", found, f"policy {expected}", "set the policy, or remove the weights")
+
+
+def ensure_placement(topology: tiers.Topology) -> Iterator[Problem]:
+    """A database beside the app is only for the one server that has both."""
+    if topology.database.placement != "shared":
+        return
+    others = ["[balancer]"] if topology.balancer is not None else []
+    others += ["replicas"] if topology.database.replicas else []
+    if others:
+        advice = 'set placement to "own", or remove the line'
+        yield Problem("database.placement", f'"shared" with {" and ".join(others)}', '"own"', advice)
+
+
+def ensure_synchronous(topology: tiers.Topology) -> Iterator[Problem]:
+    """A commit can wait for a replica only when there is one."""
+    database = topology.database
+    if database.synchronous and database.replicas < 1:
+        advice = "set replicas to 1 or more, or synchronous to false"
+        yield Problem("database.replicas", f"{database.replicas} with synchronous = true", "1 or more", advice)
+
+
+def ensure_connections(topology: tiers.Topology) -> Iterator[Problem]:
+    """PostgreSQL takes the connections of all pools at once, and a few more."""
+    database = topology.database
+    processes = topology.web.servers * topology.web.workers
+    processes += sum(group.servers * group.workers for group in topology.web_groups.values())
+    needed = processes * database.pool_size + SPARE_CONNECTIONS
+    if needed > database.max_connections:
+        found = f"{database.max_connections} for {processes} web processes with a pool_size of {database.pool_size}"
+        advice = f"set max_connections to {needed}, or a smaller pool_size"
+        yield Problem("database.max_connections", found, f"{needed} or more", advice)
+
+
+def ensure_one_home(topology: tiers.Topology) -> Iterator[Problem]:
+    """One region has the primaries; more than one region cannot be built yet."""
+    primaries = [name for name, region in topology.regions.items() if region.primary]
+    if not topology.regions:
+        yield Problem("regions", "no region", "one", "remove [regions], or add [regions.NAME] with primary = true")
+    elif len(primaries) != 1:
+        found = " and ".join(primaries) + " with primary = true" if primaries else "no region with primary = true"
+        yield Problem("regions", found, "exactly one", "set primary = true in the region where the primaries live")
+    for name in list(topology.regions)[1:]:
+        advice = "more than one region (rung 9) is not built yet; remove it"
+        yield Problem(f"regions.{name}", "another region", "one region", advice)
+
+
+def ensure_region_names(topology: tiers.Topology) -> Iterator[Problem]:
+    """A region's name can be part of a server's name."""
+    for name in topology.regions:
+        if not NAME.fullmatch(name):
+            yield Problem(f"regions.{name}", problems.as_toml(name), NAME_FORM)
+
+
+Rule = Callable[[tiers.Topology], Iterable[Problem]]
+
+RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
+    (ensure_name, ("service.name",)),
+    (ensure_one_app, ("service.app", "service.factory")),
+    (ensure_listen, ("service.listen",)),
+    (ensure_domain, ("service.domain",)),
+    (ensure_env, ("service.env",)),
+    (ensure_balancer, ("balancer", "web.servers", "web_groups")),
+    (ensure_group_names, ("web_groups",)),
+    (ensure_group_apps, ("web_groups",)),
+    (ensure_one_home, ("regions",)),
+    (ensure_region_names, ("regions",)),
+    (ensure_group_addresses, ("web_groups", "regions")),
+    (ensure_routes, ("balancer.route", "web_groups")),
+    (ensure_weights, ("balancer", "web.servers", "web_groups", "regions")),
+    (ensure_placement, ("database.placement", "database.replicas")),
+    (ensure_synchronous, ("database.replicas", "database.synchronous")),
+    (ensure_connections, ("database", "web", "web_groups")),
+)
+"""Every rule, with the fields it reads."""
+
+
+def problems_of(topology: tiers.Topology, bad: Iterable[str] = ()) -> list[Problem]:
+    """What the rules find. `bad` are the paths of fields that are wrong by themselves: rules that read them wait."""
+    bad = tuple(bad)
+    found: list[Problem] = []
+    for rule, reads in RULES:
+        home_is_known = rule is not ensure_group_addresses and rule is not ensure_weights
+        if any(_touches(path, field) for path in bad for field in reads):
+            continue
+        if home_is_known or not any(problem.path.startswith("regions") for problem in found):
+            found += rule(topology)
+    return found
+
+
+def _touches(path: str, field: str) -> bool:
+    """Whether a path lies within a field, or a field within a path."""
+    inner, outer = (path, field) if len(path) > len(field) else (field, path)
+    return inner == outer or (inner.startswith(outer) and inner[len(outer)] in ".[")
+
+
+def _forms(path: str, app: str, factory: str) -> Iterator[Problem]:
+    for key, value in (("app", app), ("factory", factory)):
+        if value and not APP.fullmatch(value):
+            yield Problem(f"{path}.{key}", problems.as_toml(value), APP_FORM)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        if text.startswith("[") and text.endswith("]"):
+            ipaddress.IPv6Address(text[1:-1])
+        else:
+            ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 6 else f"{names[0]} to {names[-1]}"
