@@ -1,0 +1,102 @@
+"""At the replicated rung, under load, one thing after the other dies. No request fails, no write is lost."""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from support import project
+from tenfold.kit import clock
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(290)]
+
+
+async def _whole(shop: project.Project) -> None:
+    """Everything is ready, and two replicas follow the primary."""
+
+    async def look() -> bool:
+        servers = (await shop.status())["servers"]
+        processes = [one for server in servers for one in server["processes"]]
+        nodes = [server["database"] for server in servers if server["database"]]
+        return (
+            all(one["state"] == "ready" for one in processes)
+            and sorted(one["role"] for one in nodes) == ["primary", "standby", "standby"]
+            and sum(one["is_streaming"] for one in nodes) == 2
+        )
+
+    assert await clock.until(look, seconds=60, pause_seconds=0.5), await shop.status()
+
+
+async def _kill_process(shop: project.Project, server: str, name: str) -> None:
+    os.kill(await shop.pid(server, name), signal.SIGKILL)
+
+
+async def _web_server(shop: project.Project) -> None:
+    await _kill_process(shop, "web-1", "granian")
+
+
+async def _balancer(shop: project.Project) -> None:
+    await shop.tenfold("server", "kill", "balancer-1")
+    await shop.tenfold("server", "start", "balancer-1")
+
+
+async def _replica(shop: project.Project) -> None:
+    primary = await shop.primary()
+    replica = next(name for name in ("database-1", "database-2", "database-3") if name != primary)
+    await shop.tenfold("server", "kill", replica)
+    await shop.tenfold("server", "start", replica)
+
+
+async def _postmaster(shop: project.Project) -> None:
+    primary = await shop.primary()
+    record = shop.records.servers[primary]
+    inner = int((shop.folder / ".tenfold/servers" / primary / "data/postgres/postmaster.pid").read_text().split()[0])
+    assert record.enclosure is not None
+    postmaster = record.enclosure.outside(inner)
+    assert postmaster is not None
+    os.kill(postmaster.pid, signal.SIGKILL)
+
+
+async def _primary_server(shop: project.Project) -> None:
+    primary = await shop.primary()
+    await shop.tenfold("server", "kill", primary)
+
+    async def look() -> bool:
+        return any(
+            one["database"] and one["database"]["role"] == "primary" and one["database"]["accepts_writes"]
+            for one in (await shop.status())["servers"]
+            if one["name"] != primary
+        )
+
+    assert await clock.until(look, seconds=30)
+    await shop.tenfold("server", "start", primary)
+
+
+DEATHS: list[Callable[[project.Project], Awaitable[None]]] = [
+    _web_server,
+    _balancer,
+    _replica,
+    _postmaster,
+    _primary_server,
+]
+
+
+async def test_whatever_dies_under_load_no_request_fails_and_no_write_is_lost(tmp_path: Path) -> None:
+    async with project.shop(tmp_path) as shop:
+        await shop.tenfold("up", "-d")
+        await shop.tenfold("grow", "--to", "replicated", "--yes")
+        for death in DEATHS:
+            await _whole(shop)
+            async with shop.load(rate=100) as load:
+                await clock.until(lambda: _has_seen(load, 150), seconds=20)
+                await death(shop)
+                await _whole(shop)
+            gap = load.report.longest_write_gap_seconds
+            print(f"{death.__name__}: {load.report.total.to_dict()}, repeated {load.report.repeated}, gap {gap:.2f} s")
+            await shop.ensure_nothing_lost(load.report)
+
+
+async def _has_seen(load: object, count: int) -> bool:
+    return load.report.requests >= count  # type: ignore[attr-defined]

@@ -1,0 +1,63 @@
+"""The runtime is killed at any moment: the service never notices, and the next runtime adopts and finishes."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from support import project
+from tenfold.kit import clock
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(290)]
+
+
+async def test_a_killed_runtime_is_not_noticed_and_nothing_is_started_twice(tmp_path: Path) -> None:
+    async with project.shop(tmp_path) as shop:
+        await shop.tenfold("up", "-d")
+        async with shop.load(rate=50) as load:
+            before = shop.alive()
+            shop.kill_runtime()
+            await asyncio.sleep(2)  # two seconds of traffic without a runtime: time is the point here
+            assert before == shop.alive()
+            assert (await shop.status())["runtime"] == "not running"
+            await shop.tenfold("up", "-d")
+            assert before == shop.alive()
+        await shop.ensure_nothing_lost(load.report)
+
+
+async def test_a_runtime_killed_in_the_middle_of_a_climb_is_followed_by_one_that_finishes(
+    tmp_path: Path, chance: random.Random
+) -> None:
+    async with project.shop(tmp_path) as shop:
+        await shop.tenfold("up", "-d")
+        async with shop.load(rate=50) as load:
+            for rung in ("database", "balanced"):
+                climb = asyncio.create_task(shop.try_tenfold("grow", "--to", rung, "--yes"))
+                await kill_at_step(shop, chance.randrange(1, 6))
+                await climb
+                await shop.tenfold("up", "-d")
+                await settled(shop)
+                assert (await shop.status())["rung"] == rung
+        await shop.ensure_nothing_lost(load.report)
+
+
+async def kill_at_step(shop: project.Project, number: int) -> None:
+    """SIGKILL to the runtime as soon as it has begun its `number`-th step of this change."""
+    events = shop.folder / ".tenfold" / "events.jsonl"
+    begun_before = events.read_text().count('"step_started"')
+
+    async def look() -> bool:
+        return events.read_text().count('"step_started"') >= begun_before + number
+
+    assert await clock.until(look, seconds=60, pause_seconds=0.005)
+    shop.kill_runtime()
+
+
+async def settled(shop: project.Project) -> None:
+    """There is nothing left to do."""
+
+    async def look() -> bool:
+        return "Nothing to do" in await shop.tenfold("plan")
+
+    assert await clock.until(look, seconds=60, pause_seconds=0.5)
