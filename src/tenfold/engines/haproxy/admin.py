@@ -1,0 +1,258 @@
+"""What can be asked of a running HAProxy: what it routes to, and to route to other servers, without a reload.
+
+Called by the runtime. Everything goes through the unix sockets; every call has a deadline and may be repeated: the
+second time finds its work done. Raises `EngineFailed` when HAProxy does not answer or refuses.
+
+Servers that join or leave need no reload, but only the file survives a restart: write the rendered files first.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tenfold import engines, errors
+from tenfold.engines.haproxy import console, render, settings
+from tenfold.engines.haproxy import weights as weighing
+from tenfold.kit import clock
+from tenfold.observation import snapshot
+
+Place = tuple[str, str]
+"""A web server in its group: (group, server)."""
+
+State = Literal["up", "down", "drain", "maint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a change did, for the log: nothing at all when it was done before."""
+
+    added: tuple[Place, ...] = ()
+    removed: tuple[Place, ...] = ()
+    reopened: tuple[Place, ...] = ()
+    """Servers that were draining or in maintenance and take requests again."""
+    cut: tuple[Place, ...] = ()
+    """Of the removed: those that still had requests when their time was over."""
+    is_reloaded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a web server or, summed up by HAProxy, a group carries at the moment."""
+
+    sessions: int
+    queued: int
+    requests: int
+    requests_per_second: int
+    errors: int
+    """Failed connections and answers that broke off, since HAProxy's start."""
+    retries: int
+    answers_5xx: int
+    queue_milliseconds: int
+    response_milliseconds: int
+    total_milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What goes through one balancer. Counters are those since its worker started."""
+
+    public: Load
+    servers: Mapping[Place, Load] = field(default_factory=dict)
+    held: int = 0
+    """Requests that wait because their group has no usable server."""
+
+
+async def backends(socket: Path) -> tuple[snapshot.Backend, ...]:
+    """The web servers it knows, as it sees them; the stand-ins left out."""
+    return tuple(
+        snapshot.Backend(row.server, _group(row), _state(row), row.sessions)
+        for row in _servers(await console.statistics(socket))
+    )
+
+
+async def revision(socket: Path) -> str:
+    """The revision it runs with, as `render.revision` gave it; empty when it has none."""
+    answer = await console.ask(socket, "get var proc.revision")
+    return answer.rpartition("value=<")[2].removesuffix(">") if "value=<" in answer else ""
+
+
+async def configure(seat: engines.Seat, *, drain_seconds: float = 10.0) -> Changes:
+    """Make it run what the seat's files (written before) say: servers one by one, anything else by a reload.
+
+    On return every removed server is drained and gone, and a new configuration serves.
+    """
+    socket = settings.runtime_socket(seat)
+    wanted = settings.of(seat)
+    changes = await route_to(socket, wanted, drain_seconds=drain_seconds)
+    if await revision(socket) == render.revision(seat):
+        return changes
+    await reload(settings.master_socket(seat))
+    return Changes(changes.added, changes.removed, changes.reopened, changes.cut, is_reloaded=True)
+
+
+async def route_to(socket: Path, wanted: settings.Settings, *, drain_seconds: float = 10.0) -> Changes:
+    """Route each group to exactly its servers: new ones first, then the others drain and go, at the same time.
+
+    A server that still has requests after `drain_seconds` loses them. Groups that it does not know need a reload.
+    """
+    rows = await console.statistics(socket)
+    there = {(_group(row), row.server): row for row in _servers(rows)}
+    known_groups = {_group(row) for row in rows}
+    asked = {
+        (group.name, one.name): one for group in wanted.groups if group.name in known_groups for one in group.upstreams
+    }
+    moved = [place for place, one in asked.items() if place in there and there[place].address != one.address]
+    removed = [place for place in there if place not in asked]
+    added = [place for place in asked if place not in there or place in moved]
+    reopened = [place for place in asked if place not in added and _state(there[place]) in ("drain", "maint")]
+    cut = await _remove_all(socket, moved, drain_seconds)
+    await _add_all(socket, {place: asked[place] for place in added}, wanted)
+    for place in reopened:
+        await reopen(socket, place)
+    cut += await _remove_all(socket, removed, drain_seconds)
+    return Changes(tuple(added), (*moved, *removed), tuple(reopened), tuple(cut))
+
+
+async def drain(socket: Path, place: Place, seconds: float = 10.0) -> bool:
+    """Give it no more requests and wait until those it has have ended; whether they did in time. `reopen` undoes it."""
+    await _tell(socket, f"set server {_path(place)} state drain")
+    if await _is_idle(socket, place, seconds / 2):
+        return True
+    # Cookies still lead to a draining server; to one in maintenance nothing does.
+    await _tell(socket, f"set server {_path(place)} state maint")
+    return await _is_idle(socket, place, seconds / 2)
+
+
+async def reopen(socket: Path, place: Place) -> None:
+    """Give it requests again, once its health check passes."""
+    await _tell(socket, f"set server {_path(place)} state ready")
+
+
+async def reload(master: Path, seconds: float = 20.0) -> None:
+    """Start a new worker with the files on disk; on return it serves, and the old one ends its open requests.
+
+    Bad files change nothing: the old worker goes on and `EngineFailed` holds HAProxy's complaints.
+    """
+    answer = await console.ask(master, "reload", seconds)
+    if not answer.startswith("Success=1"):
+        raise errors.EngineFailed(f"haproxy: {master}: reload refused, the former configuration serves on\n{answer}")
+
+
+async def set_weights(socket: Path, weights: Mapping[Place, int]) -> None:
+    """Give servers weights (1 to 256) until the next reload."""
+    for place, weight in weights.items():
+        await _tell(socket, f"set server {_path(place)} weight {weight}")
+
+
+async def apply_fastest(socket: Path) -> Mapping[Place, int]:
+    """One iteration of the policy `fastest`: weights from measured response times; returns those it changed."""
+    changed: dict[Place, int] = {}
+    rows = [row for row in _servers(await console.statistics(socket)) if _state(row) == "up"]
+    for group in {_group(row) for row in rows}:
+        measured = {row.server: _measured(row) for row in rows if _group(row) == group}
+        now = {row.server: row.weight for row in rows if _group(row) == group}
+        wanted = weighing.weights(measured)
+        changed |= {(group, name): weight for name, weight in wanted.items() if weight != now[name]}
+    await set_weights(socket, changed)
+    return changed
+
+
+async def stats(socket: Path) -> Traffic:
+    """What goes through it at the moment."""
+    rows = await console.statistics(socket)
+    public = next(row for row in rows if row.proxy == "public")
+    held = sum(row.sessions for row in rows if row.server == settings.HOLD)
+    return Traffic(_load(public), {(_group(row), row.server): _load(row) for row in _servers(rows)}, held)
+
+
+async def _add_all(socket: Path, servers: Mapping[Place, settings.Upstream], wanted: settings.Settings) -> None:
+    """New servers are in maintenance until they are enabled."""
+    for place, one in servers.items():
+        options = f"{one.address} {wanted.server_options} weight {one.weight}"
+        await _tell(socket, f"add server {_path(place)} {options}", "New server registered.")
+        await _tell(socket, f"enable health {_path(place)}")
+        if wanted.sticky_key:
+            # Without being told the key again a new server has no cookie.
+            key = f"set dynamic-cookie-key backend {settings.backend(place[0])} {wanted.sticky_key}"
+            await _tell(socket, key)
+        await _tell(socket, f"enable server {_path(place)}")
+
+
+async def _remove_all(socket: Path, places: Sequence[Place], drain_seconds: float) -> list[Place]:
+    """Remove servers at the same time; returns those that had requests left."""
+    async with asyncio.TaskGroup() as group:
+        tasks = {place: group.create_task(_remove(socket, place, drain_seconds)) for place in places}
+    return [place for place, task in tasks.items() if not task.result()]
+
+
+async def _remove(socket: Path, place: Place, drain_seconds: float) -> bool:
+    is_drained = await drain(socket, place, drain_seconds)
+    await _tell(socket, f"set server {_path(place)} state maint")
+    if not is_drained:
+        await _tell(socket, f"shutdown sessions server {_path(place)}")
+
+    async def is_deleted() -> bool:
+        answer = await console.ask(socket, f"del server {_path(place)}")
+        return answer in ("Server deleted.", "No such server.")
+
+    # HAProxy refuses while idle connections to it are left; they go within a second or two.
+    if not await clock.until(is_deleted, seconds=10, pause_seconds=0.1):
+        raise errors.EngineFailed(f"haproxy: {socket}: {_path(place)} cannot be deleted, it still has connections")
+    return is_drained
+
+
+async def _is_idle(socket: Path, place: Place, seconds: float) -> bool:
+    async def look() -> bool:
+        rows = _servers(await console.statistics(socket, settings.backend(place[0])))
+        return all(row.sessions == row.queued == 0 for row in rows if row.server == place[1])
+
+    return bool(await clock.until(look, seconds=seconds, pause_seconds=0.02))
+
+
+async def _tell(socket: Path, command: str, expected: str = "") -> None:
+    """A command whose good answer is known (most say nothing); any other answer is a refusal."""
+    answer = await console.ask(socket, command)
+    if expected not in answer or (answer and not expected):
+        raise errors.EngineFailed(f"haproxy: {socket}: `{command}` refused: {answer}")
+
+
+def _servers(rows: Iterable[console.Row]) -> list[console.Row]:
+    """The rows about web servers."""
+    aggregates = ("FRONTEND", "BACKEND", settings.HOLD)
+    return [row for row in rows if row.proxy.startswith(settings.backend("")) and row.server not in aggregates]
+
+
+def _group(row: console.Row) -> str:
+    return row.proxy.removeprefix(settings.backend(""))
+
+
+def _path(place: Place) -> str:
+    return f"{settings.backend(place[0])}/{place[1]}"
+
+
+def _state(row: console.Row) -> State:
+    """From HAProxy's words: `UP`, `UP 1/2`, `NOLB`, `DRAIN`, `DOWN`, `DOWN 1/2`, `MAINT (via x/y)`, `no check`."""
+    word = row.status.split(" ")[0]
+    states: Mapping[str, State] = {"DRAIN": "drain", "NOLB": "drain", "MAINT": "maint", "DOWN": "down"}
+    return states.get(word, "up")
+
+
+def _measured(row: console.Row) -> float | None:
+    return float(row.response_milliseconds) if row.requests else None
+
+
+def _load(row: console.Row) -> Load:
+    return Load(
+        sessions=row.sessions,
+        queued=row.queued,
+        requests=row.requests,
+        requests_per_second=row.requests_per_second,
+        errors=row.failed_connections + row.failed_answers,
+        retries=row.retries + row.redispatches,
+        answers_5xx=row.answers_5xx,
+        queue_milliseconds=row.queue_milliseconds,
+        response_milliseconds=row.response_milliseconds,
+        total_milliseconds=row.total_milliseconds,
+    )

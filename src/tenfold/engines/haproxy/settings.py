@@ -1,0 +1,175 @@
+"""What the front door is told: one value, derived from a seat, that holds every number and name the files are made of.
+
+Read by `render` and `admin`. Pure. It never looks at the world, and what it derives (servers aside) depends on the
+topology alone: while a plan adds and removes web servers, the configuration that is not about them stays the same.
+"""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenfold import engines
+from tenfold.topology import layout, tiers
+
+DEFAULT_WEIGHT = 100
+"""A server's weight when the topology does not say; HAProxy's range is 1 to 256."""
+
+HOLD = "hold"
+"""The stand-in server of every group: it is used while no other can be, and lets requests wait."""
+
+KEEP_ALIVE_SECONDS = 8
+"""How long an idle client connection is kept; shorter than what a stop waits for, so that all end by themselves."""
+
+ALGORITHMS: Mapping[tiers.Policy, str] = {
+    "round_robin": "roundrobin",
+    "least_connections": "leastconn",
+    "weighted_round_robin": "roundrobin",
+    "weighted_least_connections": "leastconn",
+    "ip_hash": "source",
+    "random": "random(1)",
+    "fastest": "roundrobin",
+}
+"""HAProxy's name for each policy. `random(1)` draws one server; its default draws two and takes the less busy one.
+`fastest` is round robin by weights that follow the measured response times (`weights`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One web server as the balancer sees it."""
+
+    name: str
+    address: str
+    """`address:port`."""
+    weight: int = DEFAULT_WEIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Web servers that serve the same app."""
+
+    name: str
+    upstreams: tuple[Upstream, ...]
+    socket: Path
+    """Where requests wait while none of the servers is usable."""
+
+    @property
+    def backend(self) -> str:
+        """The group's name inside HAProxy."""
+        return backend(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the templates need."""
+
+    service: str
+    listen: str
+    statistics: str
+    """`address:port` on the private network: a page at /, Prometheus text at /metrics."""
+    runtime_socket: Path
+    hold_script: Path
+    algorithm: str
+    weights: tuple[tuple[str, int], ...]
+    sticky_key: str
+    """Makes the sticky cookie's values unguessable; empty: not sticky."""
+    routes: tuple[tiers.Route, ...]
+    """Longest path first."""
+    groups: tuple[Group, ...]
+    max_requests: int
+    """Requests that this balancer gives to one server at once: its share of what the server takes."""
+    request_seconds: float
+
+    @property
+    def queue_milliseconds(self) -> int:
+        """How long a request may wait for a free place on a busy server."""
+        return round(self.request_seconds * 500)
+
+    @property
+    def hold_milliseconds(self) -> int:
+        """How long after its arrival a request may wait for a usable server."""
+        return round(self.request_seconds * 800)
+
+    @property
+    def stop_seconds(self) -> int:
+        """How long a stopping or reloaded process may take over its open requests."""
+        return round(max(self.request_seconds, KEEP_ALIVE_SECONDS)) + 4
+
+    @property
+    def server_options(self) -> str:
+        """What every server is configured with, in the file and when it joins a running HAProxy alike."""
+        return server_options(self.max_requests)
+
+
+def backend(group: str) -> str:
+    """The name inside HAProxy of a group of web servers."""
+    return f"group-{group}"
+
+
+def runtime_socket(seat: engines.Seat) -> Path:
+    """The socket that `admin` talks to the running worker through."""
+    return seat.run / f"{seat.server.name}.haproxy"
+
+
+def master_socket(seat: engines.Seat) -> Path:
+    """The socket of the master process, which reloads."""
+    return seat.run / f"{seat.server.name}.haproxy-master"
+
+
+def server_options(max_requests: int) -> str:
+    """Health checks every 500 ms; one failed connection, of a check or of a request, takes a server out at once.
+
+    While it is out it is looked at every 200 ms. Idle connections are closed long before the web server would do it.
+    """
+    return (
+        "check inter 500ms fastinter 100ms downinter 200ms fall 1 rise 1"
+        f" observe layer4 error-limit 1 on-error mark-down pool-purge-delay 1s maxconn {max_requests}"
+    )
+
+
+def of(seat: engines.Seat) -> Settings:
+    """The settings of the HAProxy in this seat."""
+    topology = seat.topology
+    balancer = topology.balancer or tiers.Balancer(servers=1)
+    return Settings(
+        service=topology.service.name,
+        listen=topology.service.listen,
+        statistics=f"{seat.address}:{seat.process.port}",
+        runtime_socket=runtime_socket(seat),
+        hold_script=seat.config / "hold.lua",
+        algorithm=ALGORITHMS[balancer.policy],
+        weights=_weights(balancer),
+        sticky_key=_sticky_key(seat.secrets) if balancer.sticky else "",
+        routes=tuple(sorted(balancer.route, key=lambda route: (-len(route.path), route.path))),
+        groups=groups(seat),
+        max_requests=-(-topology.web.max_requests // balancer.servers),
+        request_seconds=topology.service.request_seconds,
+    )
+
+
+def groups(seat: engines.Seat) -> tuple[Group, ...]:
+    """The web servers that the seat's layout names, by group; the default group is always the first."""
+    weights = dict(_weights(seat.topology.balancer)) if seat.topology.balancer else {}
+    return tuple(
+        Group(
+            name=name,
+            upstreams=tuple(_upstream(server, seat.network, weights) for server in seat.layout.web(name)),
+            socket=seat.run / f"{seat.server.name}.hold-{number}",
+        )
+        for number, name in enumerate((layout.DEFAULT_GROUP, *sorted(seat.topology.web_groups)))
+    )
+
+
+def _upstream(server: layout.Server, network: int, weights: Mapping[str, int]) -> Upstream:
+    port = layout.PORTS["granian"]
+    return Upstream(server.name, f"{server.address(network)}:{port}", weights.get(server.name, DEFAULT_WEIGHT))
+
+
+def _weights(balancer: tiers.Balancer) -> tuple[tuple[str, int], ...]:
+    """The weights that count: only the weighted policies know any."""
+    return tuple(sorted(balancer.weights.items())) if balancer.policy.startswith("weighted") else ()
+
+
+def _sticky_key(secrets: engines.Secrets) -> str:
+    """The same on every balancer of the service, so that a client may meet any of them."""
+    return hmac.digest(secrets.signing.encode(), b"haproxy sticky cookie", "sha256").hex()
