@@ -9,11 +9,14 @@
     ├── TryAgain                  nothing happened; the same call may work `after_seconds` later
     │   ├── Overloaded            a bounded queue is full
     │   ├── DeadlineExceeded      the wait was as long as it may be, and nothing was done
-    │   └── NoPrimary             no writable primary appeared before the deadline
+    │   ├── NoPrimary             no writable primary appeared before the deadline
+    │   └── NotCommitted          the connection was lost, and certainly nothing was written
     ├── OutcomeUnknown            a commit's answer was lost and could not be settled
     ├── MisuseError               the program, not the world, is wrong
     │   ├── NotStarted            a Tenfold object used before its lifespan began
-    │   └── InsideTransaction     `tf.db` written to inside an open transaction
+    │   ├── InsideTransaction     `tf.db` written to inside an open transaction
+    │   ├── RolledBack            a transaction went on to COMMIT after one of its statements had failed
+    │   └── NotStorable           a result that cannot be kept for an `Idempotency-Key`'s repeats
     ├── RequestFailed             a request of the load failed; ends its journey
     │   └── WrongAnswer           the journey found an answer wrong
     ├── IdempotencyError
@@ -95,6 +98,10 @@ class NoPrimary(DeadlineExceeded):
     """No writable primary appeared before the deadline. Nothing was written."""
 
 
+class NotCommitted(TryAgain):
+    """The connection was lost before the COMMIT, or its answer was, and certainly nothing was written."""
+
+
 class OutcomeUnknown(TenfoldError):
     """A COMMIT was sent, its answer was lost, and the token could not settle it before the deadline.
 
@@ -116,6 +123,14 @@ class NotStarted(MisuseError):
 
 class InsideTransaction(MisuseError):
     """`tf.db` was written to while a transaction of the same task is open: use the transaction."""
+
+
+class RolledBack(MisuseError):
+    """A statement failed, the transaction went on, and its COMMIT was a ROLLBACK: nothing was written."""
+
+
+class NotStorable(MisuseError):
+    """A result that is no JSON, returned under an `Idempotency-Key`: it could not be given to a repeat."""
 
 
 class RequestFailed(TenfoldError):

@@ -22,7 +22,7 @@ comment on column tenfold.commit.is_void is
     'Put here by a check that found no commit: the transaction of this token did not and will not happen.';
 comment on column tenfold.commit.result is
     'With an Idempotency-Key: what the first request returned, as JSON, for its repeats.';
-create index commit_with_key on tenfold.commit (created_at) where fingerprint is not null;
+create index commit_with_key on tenfold.commit (created_at) where token >= 'ff000000-0000-8000-8000-000000000000';
 """
 
 _STEPS = (_COMMIT,)

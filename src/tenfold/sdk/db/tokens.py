@@ -33,12 +33,11 @@ STORE = "update tenfold.commit set result = $2 where token = $1"
 _INSERT = "insert into tenfold.commit (token) values ('{token}')"
 
 _INSERT_WITH_KEY = (
-    "set local lock_timeout = {milliseconds}; "
     "insert into tenfold.commit as seen (token, fingerprint) values ('{token}', decode('{fingerprint}', 'hex')) "
     "on conflict (token) do update set is_void = false, fingerprint = excluded.fingerprint, created_at = now() "
     "where seen.is_void"
 )
-"""Take the key's row: new, or voided by a check. Waits for a transaction of the same key; `INSERT 0 0`: it committed."""
+"""Take the key's row: new, or voided by a check. Waits for an open transaction of the same key; see `IS_TAKEN`."""
 
 IS_TAKEN = "INSERT 0 0"
 """What the server answers when the key's row is there and valid: the first request has committed."""
@@ -73,7 +72,7 @@ def oldest_of(seconds: float) -> uuid.UUID:
     return uuid.UUID(int=int(seconds * 1000) << 80)
 
 
-def begin(token: Token | None, isolation: Isolation | None, *, is_deferrable: bool, lock_seconds: float) -> str:
+def begin(token: Token | None, isolation: Isolation | None, *, is_deferrable: bool) -> str:
     """One message that opens the transaction and inserts its token; without a token it is a read-only one.
 
     It never says READ WRITE: `default_transaction_read_only` is how a primary is fenced, and must stay in force.
@@ -86,14 +85,13 @@ def begin(token: Token | None, isolation: Isolation | None, *, is_deferrable: bo
     if is_deferrable:
         words.append("deferrable")
     opening = " ".join(words)
-    return opening if token is None else f"{opening}; {_insertion(token, lock_seconds)}"
+    return opening if token is None else f"{opening}; {_insertion(token)}"
 
 
-def _insertion(token: Token, lock_seconds: float) -> str:
+def _insertion(token: Token) -> str:
     if token.fingerprint is None:
         return _INSERT.format(token=token)
-    milliseconds = max(1, min(int(lock_seconds * 1000), 2**31 - 1))
-    return _INSERT_WITH_KEY.format(token=token, fingerprint=token.fingerprint.hex(), milliseconds=milliseconds)
+    return _INSERT_WITH_KEY.format(token=token, fingerprint=token.fingerprint.hex())
 
 
 def _stamped(number: int, version: int) -> uuid.UUID:

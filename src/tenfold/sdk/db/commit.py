@@ -1,0 +1,109 @@
+"""Sending a COMMIT and judging its answer: committed, rolled back, or unknown.
+
+Called by `transaction` and `settle`, from inside `shield.undisturbed`. A COMMIT is never cancelled and never repeated:
+when its answer does not come in time the connection is cut, which leaves the server to finish what it began.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import asyncpg
+
+from tenfold import errors, position
+from tenfold.sdk.db.primary import Lease
+
+COMMIT = "set local client_min_messages = warning; commit; select tenfold.report_position(); {reset}"
+"""One message. The first part keeps a cancelled wait for replicas audible, the others save two round trips: the
+position is read after the commit has returned, and the session's settings are reset for its next user."""
+
+POSITION_REPORTED = "TF001"
+"""The SQLSTATE of the notice by which `tenfold.report_position()` answers."""
+
+NEVER_COMMITTED = ("23", "40", "44", "P0")
+"""Classes of errors that only a transaction that is being rolled back raises at its COMMIT: deferred constraints and
+triggers, conflicts. What else goes wrong may have gone wrong after it."""
+
+
+class Verdict(Enum):
+    """What an answer proves."""
+
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The verdict; `at` when it was committed; why not, when it was not; what was seen, when nobody knows."""
+
+    verdict: Verdict
+    at: position.Position | None = None
+    error: BaseException | None = None
+
+
+class _Notices:
+    """What the server said beside its answer. asyncpg delivers it before it wakes who waits for the answer."""
+
+    __slots__ = ("lsn", "warning")
+
+    def __init__(self) -> None:
+        self.lsn: int | None = None
+        self.warning = ""
+
+    def __call__(self, _: Any, message: Any) -> None:
+        if message.sqlstate == POSITION_REPORTED:
+            self.lsn = position.parse_lsn(message.message)
+        elif message.severity_en == "WARNING":
+            self.warning = message.message
+
+
+async def send(lease: Lease, until: float) -> Answer:
+    """Commit the lease's open transaction, reset its session, and say what became of it.
+
+    Waits for the answer until `until` (`loop.time()`), and cuts the connection then. The lease stays the caller's.
+    """
+    connection, notices = lease.connection, _Notices()
+    timer = asyncio.get_running_loop().call_at(until, lease.discard)
+    connection.add_log_listener(notices)
+    try:
+        await connection.execute(COMMIT.format(reset=connection.get_reset_query()))
+    except asyncpg.PostgresError as error:
+        return _refused(error)
+    except (OSError, asyncpg.InterfaceError) as error:
+        return Answer(Verdict.UNKNOWN, error=error)
+    finally:
+        timer.cancel()
+        if not connection.is_closed():
+            connection.remove_log_listener(notices)
+    if notices.warning:
+        return Answer(Verdict.UNKNOWN, error=errors.TenfoldError(f"COMMIT came with a warning: {notices.warning}"))
+    return Answer(Verdict.COMMITTED, at=await _position(lease, notices.lsn, until))
+
+
+def _refused(error: asyncpg.PostgresError) -> Answer:
+    """An ERROR of a transaction that failed before proves the rollback; a FATAL one, or any other, proves nothing."""
+    if isinstance(error, asyncpg.InFailedSQLTransactionError):
+        reason = (
+            "transaction: a statement failed, its error was not passed on, and so COMMIT would have been a ROLLBACK; "
+            "nothing was written; put statements that may fail into `async with tx.transaction():`"
+        )
+        return Answer(Verdict.ROLLED_BACK, error=errors.RolledBack(reason))
+    state, severity = error.sqlstate or "", getattr(error, "severity_en", None)
+    if severity == "ERROR" and state.startswith(NEVER_COMMITTED):
+        return Answer(Verdict.ROLLED_BACK, error=error)
+    return Answer(Verdict.UNKNOWN, error=error)
+
+
+async def _position(lease: Lease, lsn: int | None, until: float) -> position.Position | None:
+    """Where the log was flushed after the commit; asked again if the notice did not come, None if that fails too."""
+    if lsn is None:
+        try:
+            timeout = max(0.1, until - asyncio.get_running_loop().time())
+            lsn = await lease.connection.fetchval("select pg_current_wal_flush_lsn()", timeout=timeout)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            lease.discard()
+            return None
+    assert lsn is not None
+    return lease.position(lsn)
