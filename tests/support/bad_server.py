@@ -69,6 +69,7 @@ class BadServer:
     in_flight: int = 0
     most_in_flight: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _idle: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -92,6 +93,11 @@ class BadServer:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await server.wait_closed()
 
+    def close_idle(self) -> None:
+        """Close the kept connections that no request is on, as a server does after its keep-alive time."""
+        for writer in self._idle:
+            writer.close()
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.add(asyncio.create_task(self._serve(reader, writer)))
 
@@ -109,7 +115,11 @@ class BadServer:
         nth = 0
         while True:
             nth += 1
-            seen = await self._read(reader, number, nth)
+            self._idle.add(writer)
+            try:
+                seen = await self._read(reader, number, nth)
+            finally:
+                self._idle.discard(writer)
             self.requests.append(seen)
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)

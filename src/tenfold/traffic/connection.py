@@ -221,8 +221,13 @@ class Connection(asyncio.Protocol):
         return True
 
     def _after_exchange(self) -> None:
-        if self.is_open and self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
-            self._parser.start_next_cycle()
+        """Ready for the next request, or closed: also when more came than was asked for, which would answer it."""
+        parser = self._parser
+        is_done = (
+            parser.our_state is h11.DONE and parser.their_state is h11.DONE and parser.trailing_data == (b"", False)
+        )
+        if self.is_open and is_done:
+            parser.start_next_cycle()
             self._ended = None
         else:
             self.close()

@@ -183,6 +183,8 @@ class Load:
             except pacing.LoadOver:
                 return
             if user.requests == before:
+                if self._pacer.is_ending:
+                    return
                 await asyncio.sleep(IDLE_JOURNEY_SECONDS)
 
     async def _make(self, journey: journeys.Journey, user: User) -> None:

@@ -50,7 +50,8 @@ class Pacer:
         self._on_slot = on_slot
         self._waiting: deque[asyncio.Future[float | None]] = deque()
         self._backlog: deque[float] = deque()
-        self._is_ending = False
+        self.is_ending = False
+        """Whether no further slot will come; those in the backlog are still given out."""
         self.handed_out = 0
 
     @property
@@ -73,7 +74,7 @@ class Pacer:
         """The time at which the caller's next request is (or was) due. Raises `LoadOver` after the last."""
         if self._backlog:
             return self._backlog.popleft()
-        if self._is_ending:
+        if self.is_ending:
             raise LoadOver
         slot: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(slot)
@@ -105,7 +106,7 @@ class Pacer:
         return None
 
     def _end(self) -> None:
-        self._is_ending = True
+        self.is_ending = True
         for slot in self._waiting:
             if not slot.done():
                 slot.set_result(None)

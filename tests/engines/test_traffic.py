@@ -1,0 +1,410 @@
+"""The load generator against a server that misbehaves, over real sockets."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from support import bad_server
+from support.bad_server import BadServer, Drop, Seen, answer
+from tenfold import errors, traffic
+from tenfold.traffic import Plan, User, Write, journey, load
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[BadServer]:
+    async with BadServer("127.67.1.1").serving() as serving:
+        yield serving
+
+
+@journey
+async def look(user: User) -> None:
+    await user.get("/", name="look")
+
+
+@journey
+async def order(user: User) -> None:
+    write = Write("order")
+    await user.post("/orders", json={"reference": write.reference}, write=write)
+    user.sees(write, (await user.get("/orders")).json())
+
+
+async def run(server: BadServer | str, *journeys: traffic.Journey, **options: Any) -> traffic.Report:
+    """A short run to its end."""
+    options = {"rate": 200, "seconds": 0.25, "seed": 1, **options}
+    url = server if isinstance(server, str) else server.url
+    async with traffic.Load(url, Plan(journeys), **options) as running:
+        await running.wait()
+    return running.report
+
+
+def reasons(report: traffic.Report) -> dict[str, int]:
+    return {reason: tally.count for reason, tally in report.failures.items()}
+
+
+async def test_an_honest_server_gets_every_request_on_its_time_and_none_fails(server: BadServer) -> None:
+    report = await run(server, look, order)
+
+    assert 50 == report.requests == len(server.requests) == report.total.count
+    assert report.is_clean
+    assert report.writes_acknowledged == len(server.orders) > 0
+    assert report.own_reads > 0
+    assert report.seconds == pytest.approx(0.25, abs=0.1)
+
+
+async def test_connections_are_kept_alive(server: BadServer) -> None:
+    await run(server, look, users=3)
+
+    assert 3 >= server.connections
+    assert max(seen.nth for seen in server.requests) > 10
+
+
+async def test_a_stall_shows_as_latency_of_every_request_that_was_due_though_few_were_in_flight(
+    server: BadServer,
+) -> None:
+    stalled_until = time.monotonic() + 2.0
+
+    async def stall(_: Seen) -> bytes | None:
+        await asyncio.sleep(max(0.0, stalled_until - time.monotonic()))
+        return None
+
+    server.rule = stall
+    report = await run(server, look, rate=100, seconds=2.5, users=3)
+
+    assert 250 == report.requests == len(server.requests)
+    assert 3 >= server.most_in_flight
+    assert 1.8 < report.total.longest_seconds < 2.5
+    # The wait of a request due at t is 2 - t: half of the 250 that were due waited for a second and more.
+    assert 0.5 < report.total.percentile(50) < 1.4
+    assert report.slowest is not None
+    assert report.slowest.intended < 0.2
+
+
+async def test_a_5xx_is_a_failure_and_a_status_that_was_not_expected_too(server: BadServer) -> None:
+    async def refuse(seen: Seen) -> bytes | None:
+        return {"/": answer(500), "/gone": answer(404), "/maybe": answer(404)}.get(seen.path)
+
+    @journey
+    async def go(user: User) -> None:
+        for path, expect in (("/", {200, 500}), ("/gone", None), ("/maybe", {200, 404})):
+            try:
+                await user.get(path, expect=expect)
+            except errors.RequestFailed:
+                continue
+
+    server.rule = refuse
+    report = await run(server, go, users=1, rate=120)
+
+    assert {"status 500": 10, "status 404": 10} == reasons(report)
+    assert 30 == report.requests
+    assert "GET /gone" in report.failures["status 404"].examples[0]
+
+
+async def test_kept_connections_that_close_at_random_moments_cost_repeats_and_no_failure(
+    server: BadServer, chance: random.Random
+) -> None:
+    dropped = 0
+
+    async def drop_some(seen: Seen) -> bytes | None:
+        nonlocal dropped
+        if seen.nth > 1 and chance.random() < 0.2:
+            dropped += 1
+            raise Drop(is_reset=chance.random() < 0.5)
+        if chance.random() < 0.1:
+            asyncio.get_running_loop().call_later(0.001, server.close_idle)
+        return None
+
+    server.rule = drop_some
+    report = await run(server, look, order, rate=300, seconds=1)
+
+    assert {} == reasons(report)
+    assert report.repeated >= dropped > 10  # and those that crossed the server's closing on their way
+    assert set(server.counts.values()) == {1}
+    assert report.writes_acknowledged == len(server.orders)
+
+
+async def test_a_repeat_is_made_once_and_on_a_new_connection(server: BadServer) -> None:
+    async def always(_: Seen) -> bytes | None:
+        raise Drop
+
+    server.rule = always
+    report = await run(server, look, rate=40)
+
+    assert {"died": 10} == reasons(report)
+    assert 10 == report.repeated
+    assert 20 == len(server.requests) == len({seen.connection for seen in server.requests})
+
+
+async def test_a_post_without_a_key_is_never_sent_twice(server: BadServer) -> None:
+    async def always(_: Seen) -> bytes | None:
+        raise Drop
+
+    @journey
+    async def unkeyed(user: User) -> None:
+        write = Write("order", is_keyed=False)
+        await user.post("/orders", json={"reference": write.reference}, write=write)
+
+    server.rule = always
+    report = await run(server, unkeyed, rate=40)
+
+    assert {"died": 10} == reasons(report)
+    assert 0 == report.repeated
+    assert 10 == len(server.requests)
+
+
+@pytest.mark.parametrize("is_reset", [True, False])
+@pytest.mark.parametrize("first", [b"H", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"])
+async def test_a_connection_that_dies_within_an_answer_is_a_failure_and_nothing_is_repeated(
+    server: BadServer, first: bytes, is_reset: bool
+) -> None:
+    async def cut(_: Seen) -> bytes | None:
+        raise Drop(first, is_reset=is_reset)
+
+    server.rule = cut
+    report = await run(server, look, rate=40)
+
+    assert {"cut": 10} == reasons(report)
+    assert 0 == report.repeated
+    assert 10 == len(server.requests)
+
+
+async def test_a_refused_connection_is_a_failure_and_is_not_tried_again() -> None:
+    report = await run("http://127.67.1.2:9", look, rate=40)
+
+    assert {"refused": 10} == reasons(report)
+    assert 0 == report.repeated
+
+
+async def test_an_answer_that_takes_too_long_is_a_failure_with_its_wait_counted(server: BadServer) -> None:
+    async def hang(_: Seen) -> bytes | None:
+        await asyncio.sleep(30)
+        return None
+
+    server.rule = hang
+    report = await run(server, look, rate=20, timeout_seconds=0.3)
+
+    assert {"timeout": 5} == reasons(report)
+    assert 0.3 <= report.total.percentile(50) < 0.6
+
+
+async def test_bytes_that_are_not_http_are_a_failure(server: BadServer) -> None:
+    async def mumble(_: Seen) -> bytes | None:
+        return b"\x00\x01 hello\r\n\r\n"
+
+    server.rule = mumble
+    report = await run(server, look, rate=40)
+
+    assert {"garbled": 10} == reasons(report)
+
+
+async def test_a_server_that_hides_a_sessions_own_write_is_found(server: BadServer) -> None:
+    async def hide(seen: Seen) -> bytes | None:
+        if seen.method == "GET" and len(server.requests) % 4 == 0:
+            return answer(200, [], "x-tenfold-position: 0.1.1.9F\r\n")
+        return None
+
+    server.rule = hide
+    report = await run(server, order, users=1)
+
+    assert {} == reasons(report)
+    assert report.own_reads > report.stale_reads > 3
+    assert not report.is_clean
+
+
+async def test_requests_nobody_was_free_to_send_are_failures(
+    server: BadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_: Seen) -> bytes | None:
+        await asyncio.sleep(30)
+        return None
+
+    monkeypatch.setattr(load, "DRAIN_SECONDS", 0.2)
+    server.rule = hang
+    report = await run(server, look, rate=100, users=1)
+
+    assert 24 == reasons(report)["unsent"]
+    assert not report.is_clean
+
+
+async def test_a_journey_that_raises_is_reported_and_the_load_goes_on(server: BadServer) -> None:
+    @journey
+    async def trip(user: User) -> None:
+        body = (await user.get("/")).json()
+        body["nothing of that name"]
+
+    @journey
+    async def complain(user: User) -> None:
+        await user.get("/")
+        user.wrong("the wrong colour")
+
+    report = await run(server, trip, complain, rate=200)
+
+    assert 50 == report.requests
+    assert {"journey raised", "wrong"} == set(reasons(report))
+    assert 40 < report.failed <= 50
+    assert "test_traffic.py" in report.failures["journey raised"].examples[0]
+
+
+async def test_a_journey_without_a_request_neither_spins_nor_hangs(server: BadServer) -> None:
+    calls = 0
+
+    @journey
+    async def idle(_: User) -> None:
+        nonlocal calls
+        calls += 1
+
+    report = await run(server, idle, users=1)
+
+    assert calls < 20
+    assert {"unsent": 50} == reasons(report)
+
+
+async def test_each_user_keeps_its_own_cookies_until_it_becomes_somebody_else(server: BadServer) -> None:
+    @journey
+    async def two_lives(user: User) -> None:
+        await user.get("/first")
+        await user.get("/again")
+        user.forget()
+        await user.get("/other")
+
+    await run(server, two_lives, users=1, rate=40)
+
+    cookies = [seen.session for seen in server.requests]
+    assert ["/first", "/again", "/other"] == [seen.path for seen in server.requests[:3]]
+    assert "" == cookies[0] == cookies[2]
+    assert "" != cookies[1]
+
+
+async def test_redirects_are_followed_as_a_browser_does_and_the_write_counts_as_acknowledged(
+    server: BadServer,
+) -> None:
+    async def send_on(seen: Seen) -> bytes | None:
+        where = {"/orders": (303, "/done?x=1"), "/same": (307, "/kept"), "/away": (302, "http://elsewhere.test/")}
+        if seen.path not in where:
+            return None
+        status, location = where[seen.path]
+        return answer(status, None, f"location: {location}\r\n")
+
+    @journey
+    async def go(user: User) -> None:
+        write = Write("order")
+        await user.post("/orders", json={"reference": write.reference}, write=write)
+        assert write.is_acknowledged
+        await user.put("/same", json={"a": 1})
+        await user.get("/away")
+
+    server.rule = send_on
+    report = await run(server, go, users=1, rate=12)
+
+    seen = [(one.method, one.path, bool(one.body)) for one in server.requests[:5]]
+    assert [
+        ("POST", "/orders", True),
+        ("GET", "/done?x=1", False),
+        ("PUT", "/same", True),
+        ("PUT", "/kept", True),
+        ("GET", "/away", False),
+    ] == seen
+    assert {"garbled": 1} == reasons(report)
+    assert 3 == report.requests
+
+
+async def test_bodies_in_chunks_without_length_and_on_closing_connections_are_read_whole(server: BadServer) -> None:
+    async def shapes(seen: Seen) -> bytes | None:
+        if seen.path == "/chunks":
+            return b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        if seen.path == "/close":
+            return b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nabcde"
+        raise Drop(b"HTTP/1.1 200 OK\r\n\r\nabcde")
+
+    @journey
+    async def read(user: User) -> None:
+        for path in ("/chunks", "/close", "/unmeasured"):
+            assert "abcde" == (await user.get(path)).text
+
+    server.rule = shapes
+    report = await run(server, read, users=1, rate=48)
+
+    assert 12 == report.requests
+    assert report.is_clean, reasons(report)
+    assert 0 == report.repeated
+
+
+async def test_bytes_nobody_asked_for_are_not_taken_for_the_next_answer(server: BadServer) -> None:
+    async def answer_twice(seen: Seen) -> bytes | None:
+        return answer(200, seen.path) + answer(200, "somebody else's")
+
+    @journey
+    async def read(user: User) -> None:
+        path = f"/{user.requests}"
+        assert path == (await user.get(path)).json()
+
+    server.rule = answer_twice
+    report = await run(server, read, users=1, rate=80)
+
+    assert 20 == report.requests
+    assert report.is_clean, reasons(report)
+
+
+async def test_requests_of_one_user_may_run_at_the_same_time(server: BadServer) -> None:
+    async def slowly(_: Seen) -> bytes | None:
+        await asyncio.sleep(0.05)
+        return None
+
+    @journey
+    async def page(user: User) -> None:
+        await asyncio.gather(*(user.get(f"/{part}") for part in range(5)))
+
+    server.rule = slowly
+    report = await run(server, page, users=1)
+
+    assert 5 == server.most_in_flight
+    assert report.is_clean
+
+
+async def test_a_seed_repeats_the_choices_but_never_the_references(server: BadServer) -> None:
+    paths, references = [], []
+    for _ in range(2):
+        server.requests.clear()
+        await run(server, look, order, users=1)
+        paths.append([(seen.method, seen.path) for seen in server.requests])
+        references.append({seen.reference for seen in server.requests if seen.body})
+
+    assert paths[0] == paths[1]
+    assert not references[0] & references[1]
+
+
+async def test_an_exception_inside_the_block_ends_the_load_and_passes_unchanged(server: BadServer) -> None:
+    async def drill() -> None:
+        async with traffic.Load(server.url, Plan([look]), rate=100):
+            await asyncio.sleep(0.05)
+            raise RuntimeError("drill went wrong")
+
+    with pytest.raises(RuntimeError, match="drill went wrong"):
+        await drill()
+
+    assert [] == [task for task in asyncio.all_tasks() if "Load." in repr(task)]
+
+
+async def test_leaving_the_block_ends_a_load_without_an_end_and_answers_what_was_due(server: BadServer) -> None:
+    async with traffic.Load(server.url, Plan([look]), rate=200) as running:
+        await asyncio.sleep(0.2)
+
+    assert 20 < running.report.requests == len(server.requests) < 60
+    assert running.report.is_clean
+    assert bad_server.obedient is server.rule
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rate": 0}, {"rate": float("nan")}, {"seconds": -1}, {"users": 0}, {"url": "ftp://x"}, {"url": "nonsense"}],
+)
+async def test_arguments_that_cannot_be_are_bad_input(wrong: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"url": "http://127.67.1.1:1", "rate": 1, **wrong}
+
+    with pytest.raises(errors.BadInput):
+        traffic.Load(options.pop("url"), Plan([look]), **options)
