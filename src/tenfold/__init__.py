@@ -1,1 +1,28 @@
-"""tenfold grows one Python web service from a single server to millions of users: what an app imports."""
+"""tenfold grows one Python web service from a single server to millions of users: what an app imports.
+
+    from tenfold import Tenfold
+    tf = Tenfold()
+
+`current()` is the request that this task serves. `errors` holds every exception. Names are looked up when they are
+first used, so that the command line does not load the SDK, nor an app the command line.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tenfold import errors as errors
+    from tenfold.request import Request as Request
+    from tenfold.request import current as current
+    from tenfold.sdk.service import Tenfold as Tenfold
+
+__all__ = ["Request", "Tenfold", "current", "errors"]
+
+_HOMES = {"Request": "tenfold.request", "current": "tenfold.request", "Tenfold": "tenfold.sdk.service"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tenfold' has no attribute {name!r}")
+    import importlib  # late, as everything here
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

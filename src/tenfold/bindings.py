@@ -17,6 +17,12 @@ VARIABLE = "TENFOLD_BINDINGS"
 SERVER_VARIABLE = "TENFOLD_SERVER"
 """The environment variable that names the server a process runs on."""
 
+APP_VARIABLE = "TENFOLD_APP"
+"""The environment variable with the application, `module:attribute`, of a process whose web group has its own."""
+
+FACTORY_VARIABLE = "TENFOLD_FACTORY"
+"""The environment variable with the application factory, in the place of `TENFOLD_APP`."""
+
 
 class DatabaseNode(msgspec.Struct, frozen=True, kw_only=True):
     """One PostgreSQL: a primary or a replica, which one is for the SDK's own probes to find out."""
@@ -84,6 +90,11 @@ def path_from_environment() -> Path | None:
 def server_from_environment() -> str:
     """The name of the server that this process runs on, or an empty string outside the runtime."""
     return os.environ.get(SERVER_VARIABLE, "")
+
+
+def app_from_environment() -> tuple[str, str]:
+    """This process's own application and factory (`module:attribute`); both empty: the service's."""
+    return os.environ.get(APP_VARIABLE, ""), os.environ.get(FACTORY_VARIABLE, "")
 
 
 def load(path: Path) -> Bindings:

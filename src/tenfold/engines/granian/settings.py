@@ -1,0 +1,90 @@
+"""What may be said about a granian: worked out from its seat, once, for `render` and `command`.
+
+Pure but for the app's `env_file`, which is read here and nowhere else; its values are never logged.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenfold import engines, errors
+
+DRAIN_SECONDS = 2.0
+"""On top of a request's own time: how long open requests, and the app's shutdown, get after SIGTERM."""
+
+RESERVED = "TENFOLD_"
+"""Environment variables with this beginning are the runtime's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One web server's settings."""
+
+    address: str
+    port: int
+    app: str
+    factory: str
+    directory: Path
+    workers: int
+    kill_seconds: int
+    """After SIGTERM, when granian kills a worker that has not ended."""
+    env: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"Settings({self.address}:{self.port}, {self.app or self.factory})"
+
+
+def settings(seat: engines.Seat) -> Settings:
+    """The settings of this seat's process. Raises BadInput when the `env_file` cannot be used."""
+    service = seat.topology.service
+    group = seat.topology.web_groups.get(seat.process.group)
+    has_own_app = group is not None and bool(group.app or group.factory)
+    chosen = group if group is not None and has_own_app else service
+    return Settings(
+        address=seat.address,
+        port=seat.process.port,
+        app=chosen.app,
+        factory=chosen.factory,
+        directory=(seat.project / service.directory).resolve(),
+        workers=(group or seat.topology.web).workers,
+        kill_seconds=math.ceil(service.request_seconds + DRAIN_SECONDS),
+        env=environment(seat),
+    )
+
+
+def environment(seat: engines.Seat) -> dict[str, str]:
+    """The app's variables: the `env_file`'s, and over them those of `env`."""
+    service = seat.topology.service
+    found = read_env_file(seat.project / service.env_file) if service.env_file else {}
+    merged = {**found, **service.env}
+    reserved = sorted(name for name in merged if name.startswith(RESERVED))
+    if reserved:
+        raise errors.BadInput(
+            f"service.env: {', '.join(reserved)} found, names that do not begin with {RESERVED} expected; rename them"
+        )
+    return merged
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """NAME=value lines; blank lines and # comments are skipped, `export` and quotes around a value are taken off."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise errors.BadInput(f"service.env_file: {path} cannot be read ({error.strerror})") from error
+    found = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip().removeprefix("export ").strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise errors.BadInput(
+                f"{path}:{number}: no NAME=value found; write one on each line, or # before a comment"
+            )
+        found[name.strip()] = _unquoted(value.strip())
+    return found
+
+
+def _unquoted(value: str) -> str:
+    is_quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if is_quoted else value

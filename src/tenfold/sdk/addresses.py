@@ -1,0 +1,53 @@
+"""`postgres://` addresses, for a database that the runtime does not run, as bindings.
+
+Called by `sdk/service`. Pure.
+"""
+
+from collections.abc import Sequence
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from tenfold import bindings, errors
+
+FORM = "postgres://USER:PASSWORD@HOST[:PORT]/NAME"
+
+
+def database(urls: Sequence[str]) -> bindings.Database:
+    """One shard whose nodes are these. Raises BadBindings, whose message never holds the address and its password."""
+    parsed = [_parse(number, url) for number, url in enumerate(urls, 1)]
+    first = parsed[0]
+    for number, other in enumerate(parsed, 1):
+        if (other.username, other.password, other.path) != (first.username, first.password, first.path):
+            raise errors.BadBindings(
+                f"Tenfold(database=...): address {number} has another user, password or database name than address 1; "
+                "all addresses are copies of one database, give them the same"
+            )
+    nodes = tuple(bindings.DatabaseNode(name=_name(one), host=_host(one), port=one.port or 5432) for one in parsed)
+    return bindings.Database(
+        shards=(bindings.Shard(nodes=nodes),),
+        name=unquote(first.path[1:]),
+        user=unquote(first.username or ""),
+        password=unquote(first.password or ""),
+    )
+
+
+def _parse(number: int, url: str) -> SplitResult:
+    try:
+        parsed = urlsplit(url)
+        is_complete = parsed.scheme in ("postgres", "postgresql") and all((parsed.hostname, parsed.username))
+        is_complete = is_complete and parsed.port != 0
+    except ValueError:  # its text holds the address: not for a message
+        raise errors.BadBindings(
+            f"Tenfold(database=...): address {number}: no address found, {FORM} expected"
+        ) from None
+    if not is_complete or len(parsed.path) < 2 or parsed.query:
+        found = f"the query ?{parsed.query}" if is_complete and parsed.query else "another form"
+        raise errors.BadBindings(f"Tenfold(database=...): address {number}: {found} found, {FORM} expected")
+    return parsed
+
+
+def _host(parsed: SplitResult) -> str:
+    return parsed.hostname or ""
+
+
+def _name(parsed: SplitResult) -> str:
+    return f"{parsed.hostname}:{parsed.port or 5432}"

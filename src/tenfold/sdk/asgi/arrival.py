@@ -1,0 +1,83 @@
+"""What a request brings along in its headers: positions, trace, time spent in queues, and who is behind the balancer.
+
+Called by `wrap` for requests that have any such header. No I/O.
+"""
+
+import time
+
+from tenfold.sdk.asgi import client, cookies, exchange, protocol
+
+POSITION = b"x-tenfold-position"
+STARTED = b"x-request-start"
+TRACE = b"x-request-id"
+KEY = b"idempotency-key"
+COOKIE = b"cookie"
+
+READ = frozenset((POSITION, STARTED, TRACE, KEY, COOKIE)) | client.FORWARDING
+"""The headers that are looked at: all others cost one look into this set."""
+
+MOST_TRACE_CHARACTERS = 128
+MOST_QUEUED_SECONDS = 120.0
+"""A request that seems to have waited for longer has met a clock that is wrong."""
+
+Found = dict[bytes, bytes]
+
+
+def note(headers: protocol.Headers) -> Found | None:
+    """The headers that matter here; of one that comes several times, all values (RFC 9110, 5.3)."""
+    found: Found | None = None
+    for name, value in headers:
+        if name in READ:
+            if found is None:
+                found = {name: value}
+            elif name in found:
+                found[name] += (b"; " if name == COOKIE else b",") + value
+            else:
+                found[name] = value
+    return found
+
+
+def apply(found: Found, scope: protocol.Scope, one: exchange.Exchange) -> None:
+    """Take everything in `found` into the exchange and the scope."""
+    setup = one.settings
+    peer = scope.get("client")
+    if peer is not None and setup.trusts(peer[0]):
+        _from_balancer(found, scope, one)
+    elif not client.FORWARDING.isdisjoint(found):
+        client.strip(scope)
+    one.is_secure = scope["scheme"] in ("https", "wss")
+    cookie = found.get(COOKIE)
+    if cookie is not None and setup.slot_prefix in cookie:
+        one.seen, one.brought = cookies.read(cookie, setup)
+    token = found.get(POSITION)
+    if token is not None:
+        one.seen = one.seen.raised(setup.positions.read(token.decode("latin-1")).values())
+    one.is_known = bool(one.seen)
+
+
+def _from_balancer(found: Found, scope: protocol.Scope, one: exchange.Exchange) -> None:
+    """What only the balancer may say: these headers are overwritten there."""
+    forwarded = found.get(b"x-forwarded-for", b"").decode("latin-1")
+    scheme = found.get(b"x-forwarded-proto", b"").decode("latin-1")
+    if forwarded or scheme:
+        client.restore(scope, forwarded, scheme, one.settings.trusts)
+    trace = found.get(TRACE)
+    if trace is not None and len(trace) <= MOST_TRACE_CHARACTERS:
+        one.trace = trace.decode("latin-1")
+    started = found.get(STARTED)
+    if started is not None:
+        waited = queued_seconds(started.decode("latin-1"), time.time())
+        one.expires -= waited
+        one.deadline = one.expires
+
+
+def queued_seconds(started: str, now: float) -> float:
+    """How long ago the balancer got the request: `1700000000123` or `t=1700000000123`, in milliseconds since 1970.
+
+    0 for what is not such a number, lies in the future, or so far back that a clock must be wrong.
+    """
+    text = started.strip().removeprefix("t=")
+    if not text.isdigit() or len(text) > 16:
+        return 0.0
+    waited = now - int(text) / 1000
+    return waited if 0.0 <= waited <= MOST_QUEUED_SECONDS else 0.0

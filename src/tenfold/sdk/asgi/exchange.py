@@ -1,0 +1,159 @@
+"""One HTTP request on its way through the app: its state, and the `send` that the app writes its response to.
+
+Made by `wrap` for every request. It sits on the hot path of everything: no coroutine, task or timer of its own where
+a plain call will do (`benchmarks/middleware.py` holds it to that).
+"""
+
+import asyncio
+import logging
+import math
+from typing import Any, cast
+
+from tenfold import errors, request
+from tenfold.sdk.asgi import answers, cookies, idempotency, inflight, protocol, settings, tokens
+
+log = logging.getLogger("tenfold.asgi")
+
+MOST_HELD_BYTES = 64 * 1024
+"""A 500 whose body is larger than this is no error page to be replaced."""
+
+
+class Exchange(request.Request):
+    """A request, and its response so far. What is below the app sees the `request.Request` in it."""
+
+    __slots__ = (
+        "brought",
+        "cancelled_before",
+        "expires",
+        "has_expired",
+        "held",
+        "is_secure",
+        "settings",
+        "tracker",
+        "transport",
+        "watched",
+    )
+
+    def __init__(
+        self,
+        deadline: float,
+        trace: str,
+        transport: protocol.Send,
+        setup: settings.Settings,
+        tracker: inflight.InFlight,
+        watched: "asyncio.Task[Any] | None",
+    ) -> None:
+        super().__init__(deadline, trace, tokens.NOTHING)
+        self.transport = transport
+        self.settings = setup
+        self.tracker = tracker
+        self.watched = watched
+        """The task to cancel at the deadline."""
+        self.expires = deadline
+        self.has_expired = False
+        self.cancelled_before = 0
+        """How often others had cancelled the task when we did: only our own cancellation is taken back."""
+        self.is_secure = False
+        self.brought: frozenset[int] = frozenset()
+        """The slots of the position cookies that came with the request."""
+        self.held: list[protocol.Message] | None = None
+        """A 500 that is not sent yet: an error of ours may be on its way behind it, which has a better answer."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def send(self, message: protocol.Message) -> Any:
+        """The app's `send`. Returns an awaitable, the server's own wherever possible."""
+        if self.has_responded:
+            return self.transport(message)
+        if message["type"] == "http.response.start":
+            if message["status"] == 500 or self.has_expired:
+                self.held = [message]
+                return _done()
+            return self._begin(message)
+        if self.held is not None:
+            return self._hold(message)
+        return self.transport(message)
+
+    def expire(self) -> None:
+        """The deadline has passed: cancel the app, once."""
+        self.expires = math.inf
+        self.has_expired = True
+        if self.watched is not None:
+            self.cancelled_before = self.watched.cancelling()
+            self.watched.cancel()
+
+    async def finish(self) -> None:
+        """The app has returned without an answer that was sent: send what is held."""
+        if self.has_expired and self._is_cancelled_by_us():
+            await self._give_up()
+        elif self.held is not None:
+            await self.release()
+
+    async def fail(self, error: BaseException) -> None:
+        """The app has raised. Answers when the error is ours and nothing was sent, else raises it again."""
+        if isinstance(error, idempotency.DisconnectedError):
+            return
+        if self.has_expired and self._is_cancelled_by_us() and not self.has_responded:
+            await self._give_up()
+            return
+        answer = None if self.has_responded else _answer(error)
+        if answer is None:
+            if isinstance(error, Exception):
+                await self.release()
+            raise error
+        self.held = None
+        await answer.give(self.send)
+
+    async def release(self) -> None:
+        """Send what is held as it is."""
+        held, self.held = self.held, None
+        for message in held or ():
+            await (self.transport(message) if self.has_responded else self._begin(message))
+
+    def _begin(self, message: protocol.Message) -> Any:
+        """The response begins: from here on the request is no longer watched, and positions cannot travel."""
+        if self.has_written:
+            message = {**message, "headers": [*message.get("headers", ()), *self._position_headers()]}
+        self.has_responded = True
+        self.deadline = None
+        self.tracker.working.discard(self)
+        return self.transport(message)
+
+    def _position_headers(self) -> protocol.Headers:
+        token = self.settings.positions.write(self.seen)
+        carried = cookies.write(token, self.brought, self.settings, is_secure=self.is_secure)
+        return [(b"x-tenfold-position", token.encode()), *carried]
+
+    def _hold(self, message: protocol.Message) -> Any:
+        held = cast("list[protocol.Message]", self.held)
+        held.append(message)
+        if message.get("more_body", False) or len(message.get("body", b"")) > MOST_HELD_BYTES:
+            return self.release()
+        return _done()
+
+    def _is_cancelled_by_us(self) -> bool:
+        """Take our own cancellation back; False when somebody else has cancelled the task too, and must be obeyed."""
+        return self.watched is None or self.watched.uncancel() <= self.cancelled_before
+
+    async def _give_up(self) -> None:
+        self.held = None
+        log.warning("request %s: no response within its time; answered 503", self.trace)
+        self.has_expired = False
+        await answers.too_late(has_written=self.has_written).give(self.send)
+
+
+async def _done() -> None:
+    """Nothing to wait for."""
+
+
+def _answer(error: BaseException) -> answers.Answer | None:
+    """The answer to an error of ours, which is noted in the log; None for any other."""
+    if isinstance(error, answers.RefusedError):
+        return error.answer
+    answer = answers.to(error)
+    if answer is not None:
+        own = answers.unwrapped(error)
+        level = logging.ERROR if isinstance(own, errors.OutcomeUnknown) else logging.WARNING
+        log.log(level, "answered %d: %s: %s", answer.status, type(own).__name__, own)
+    return answer

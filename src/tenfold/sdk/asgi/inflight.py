@@ -1,0 +1,115 @@
+"""The requests that one process works on: whether another one may come in, and when one has taken too long.
+
+Owned by `Tenfold`, shared by all apps that it wraps. A request counts until its response begins: streams, server-sent
+events and WebSockets may stay open for hours and are no work. One timer looks after the deadlines of all requests,
+because a timer for each costs more than the rest of the middleware.
+"""
+
+import asyncio
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tenfold.sdk.asgi import exchange
+
+WAITING_FACTOR = 8
+"""Requests that wait for a new primary do not count, up to this many times `max_requests` in all: a bound still."""
+
+LOOK_SECONDS = 0.05
+"""How late a deadline may be noticed."""
+
+
+class Phase(StrEnum):
+    """The life of a process that serves."""
+
+    STARTING = "starting"
+    OPEN = "open"
+    DRAINING = "draining"
+
+
+class InFlight:
+    """Open requests. Used by one event loop at a time, from `open` to `close`."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.STARTING
+        self.working: set[exchange.Exchange] = set()
+        """Requests whose response has not begun."""
+        self.entered = 0
+        """Requests and WebSockets whose app has not returned."""
+        self._emptied: asyncio.Event | None = None
+        """Set when the last one has left, while someone waits for that."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Let requests in, on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self.phase = Phase.OPEN
+
+    def drain(self) -> None:
+        """Say `not ready` from now on; requests that still come are served."""
+        self.phase = Phase.DRAINING
+
+    async def drained(self, timeout_seconds: float) -> bool:
+        """True as soon as nothing is open, False when something still is after `timeout_seconds`."""
+        self._emptied = asyncio.Event()
+        if not self.entered:
+            return True
+        try:
+            await asyncio.wait_for(self._emptied.wait(), timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Nothing is let in and no deadline is watched any more."""
+        self.phase = Phase.STARTING
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._loop = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that requests run on; None before `open` and after `close`."""
+        return self._loop
+
+    def is_full(self, max_requests: int) -> bool:
+        """Whether one more request is one too many.
+
+        Requests that wait for a new primary are left out: they need no more than patience, and reads that could be
+        answered must not be refused because writes wait.
+        """
+        if len(self.working) < max_requests:
+            return False
+        if len(self.working) >= max_requests * WAITING_FACTOR:
+            return True
+        return sum(not one.is_waiting for one in self.working) >= max_requests
+
+    def admit(self, one: "exchange.Exchange") -> None:
+        """A request comes in; its deadline is watched from now on."""
+        self.working.add(one)
+        self.entered += 1
+        if self._timer is None and self._loop is not None:
+            self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def leave(self, one: "exchange.Exchange") -> None:
+        """The app has returned from a request, whose response may not have begun."""
+        self.working.discard(one)
+        self.quit()
+
+    def quit(self) -> None:
+        """An app has returned from a request or a WebSocket."""
+        self.entered -= 1
+        if self._emptied is not None and not self.entered:
+            self._emptied.set()
+
+    def _look(self) -> None:
+        """Cancel what is late; look again while anything is open."""
+        self._timer = None
+        if self._loop is None or not self.working:
+            return
+        now = self._loop.time()
+        for one in [one for one in self.working if one.expires <= now]:
+            one.expire()
+        self._timer = self._loop.call_later(LOOK_SECONDS, self._look)

@@ -1,0 +1,141 @@
+"""The door: an app with tenfold's lifespan and middleware around it.
+
+Made by `Tenfold.wrap` (and `sdk/hosting`, where the app has not done it). Pure ASGI, outermost, once: an app inside one
+that is wrapped already is passed by.
+"""
+
+import asyncio
+import secrets
+from itertools import count
+from typing import Any, Protocol
+
+from tenfold import errors, request
+from tenfold.sdk.asgi import answers, arrival, exchange, idempotency, inflight, lifespan, protocol, settings
+
+READY = "/-/ready"
+LIVE = "/-/live"
+
+MARK = "tenfold"
+"""The scope's key that says that a request has passed a door."""
+
+
+class Service(lifespan.Service, Protocol):
+    """What the door needs to know of the service behind it."""
+
+    settings: settings.Settings
+    inflight: inflight.InFlight
+
+
+class Wrapped:
+    """An ASGI app that serves `app` with everything a request needs around it. Its other attributes are the app's."""
+
+    def __init__(self, app: protocol.App, service: Service) -> None:
+        self.app = app
+        self.service = service
+        self._inflight = service.inflight
+        self._trace_prefix = secrets.token_hex(6)
+        self._numbers = count(1)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "app":
+            raise AttributeError(name)
+        return getattr(self.app, name)
+
+    async def __call__(self, scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        """Serve one scope: a request, a WebSocket, or the lifespan."""
+        if MARK in scope or scope["type"] != "http":
+            await self._serve_other(scope, receive, send)
+            return
+        tracker = self._inflight
+        setup = self.service.settings
+        loop = tracker.loop
+        if loop is None or scope["path"].startswith("/-/") or len(tracker.working) >= setup.max_requests:
+            answer = self._answer_at_the_door(scope)
+            if answer is not None:
+                await answer.give(send)
+                return
+            loop = asyncio.get_running_loop()
+        scope[MARK] = True
+        one = exchange.Exchange(
+            loop.time() + setup.request_seconds, self._trace(), send, setup, tracker, asyncio.current_task(loop)
+        )
+        found = arrival.note(scope["headers"])
+        token = request.enter(one)
+        tracker.admit(one)
+        try:
+            if found is not None:
+                receive = await self._look_into(found, one, scope, receive)
+            elif scope["scheme"] == "https":
+                one.is_secure = True
+            await self.app(scope, receive, one.send)
+            if not one.has_responded:
+                await one.finish()
+        except BaseException as error:  # noqa: BLE001 - raised again unless it is ours to answer
+            await one.fail(error)
+        finally:
+            tracker.leave(one)
+            request.leave(token)
+
+    def _trace(self) -> str:
+        return f"{self._trace_prefix}{next(self._numbers):x}"
+
+    def _answer_at_the_door(self, scope: protocol.Scope) -> answers.Answer | None:
+        """The answer to what does not reach the app: health checks, and more requests than there is room for."""
+        tracker = self._inflight
+        if scope["path"] == READY:
+            is_open = tracker.phase is inflight.Phase.OPEN
+            return answers.text(200 if is_open else 503, "ready" if is_open else str(tracker.phase))
+        if scope["path"] == LIVE:
+            return answers.text(200, "live")
+        if tracker.loop is None:
+            raise _not_started(f"{scope['method']} {scope['path']}")
+        return answers.overloaded() if tracker.is_full(self.service.settings.max_requests) else None
+
+    async def _look_into(
+        self, found: arrival.Found, one: exchange.Exchange, scope: protocol.Scope, receive: protocol.Receive
+    ) -> protocol.Receive:
+        """Take in what the request's headers say; the body too, when it comes under an idempotency key."""
+        arrival.apply(found, scope, one)
+        if one.expires <= asyncio.get_running_loop().time():
+            raise answers.RefusedError(answers.queued_too_long())
+        if arrival.KEY in found and scope["method"] not in idempotency.SAFE:
+            principal = self.service.settings.principal(scope)
+            one.idempotency, receive = await idempotency.read(scope, receive, principal)
+        return receive
+
+    async def _serve_other(self, scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        if MARK in scope:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            scope[MARK] = True
+            await lifespan.run(self.app, self.service, scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._serve_websocket(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _serve_websocket(self, scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        """A WebSocket is a request without a deadline; its messages pass untouched."""
+        tracker = self._inflight
+        if tracker.loop is None:
+            raise _not_started(f"WebSocket {scope['path']}")
+        scope[MARK] = True
+        one = exchange.Exchange(float("inf"), self._trace(), send, self.service.settings, tracker, None)
+        found = arrival.note(scope["headers"])
+        if found is not None:
+            arrival.apply(found, scope, one)
+        one.deadline = None
+        token = request.enter(one)
+        tracker.entered += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            tracker.quit()
+            request.leave(token)
+
+
+def _not_started(what: str) -> errors.NotStarted:
+    return errors.NotStarted(
+        f"{what}: came before the lifespan began; serve the wrapped app with a server that runs the lifespan "
+        "(granian --interface asgi), or put `async with tf:` around it (in a test, say)"
+    )

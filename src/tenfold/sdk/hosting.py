@@ -1,0 +1,121 @@
+"""What an app server loads: the service's app, imported and wrapped.
+
+`application` is the factory that the granian engine names. An app that does not import ends its process with one
+readable traceback: starting it again would not help, and the old processes still serve.
+"""
+
+import ctypes
+import importlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, cast
+
+from tenfold import bindings, errors
+from tenfold.sdk import service
+from tenfold.sdk.asgi import protocol, wrap
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that the kernel sends us when our parent dies."""
+
+
+def application() -> wrap.Wrapped:
+    """The service's app, wrapped. Ends the process (exit code 1) when it cannot be had."""
+    die_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return wrapped(load())
+    except errors.TenfoldError as error:
+        print(f"tenfold: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+
+
+def load() -> protocol.App:
+    """The application that the bindings or this process's environment name. Raises BadBindings or BadInput."""
+    app, factory = bindings.app_from_environment()
+    if not app and not factory:
+        path = bindings.path_from_environment()
+        if path is None:
+            raise errors.BadBindings(
+                f"{bindings.VARIABLE} is not set: this is the entry for `tenfold up`; without the runtime let your "
+                "server load your app itself, wrapped by tf.wrap(app)"
+            )
+        known = bindings.load(path).service
+        app, factory = known.app, known.factory
+        _import_from(known.directory)
+    if factory:
+        return _made(factory)
+    return cast(protocol.App, _found(app))
+
+
+def wrapped(app: protocol.App) -> wrap.Wrapped:
+    """The app, wrapped by the one `Tenfold` that it made, or by a fresh one when it made none."""
+    if isinstance(app, wrap.Wrapped):
+        return app
+    known = list(service.made)
+    if len(known) > 1:
+        raise errors.BadInput(
+            f"the app has made {len(known)} Tenfold objects, 1 expected; share one, or choose one with tf.wrap(app)"
+        )
+    return (known[0] if known else service.Tenfold()).wrap(app)
+
+
+def die_with_parent() -> None:
+    """End gracefully when the server's main process dies: else this worker would hold its port for ever.
+
+    Until the server has set its own, SIGTERM ends the process at once: a worker inherits its parent's Python signal
+    function, which would do nothing here, however long the app takes to import.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent.pid:
+        raise SystemExit(1)
+
+
+def _import_from(directory: str) -> None:
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+
+
+def _made(target: str) -> protocol.App:
+    factory = cast(Callable[[], protocol.App], _found(target))
+    try:
+        return factory()
+    except Exception as error:
+        raise errors.BadInput(f"{target}() raised {_story(error)}") from error
+
+
+def _found(target: str) -> Any:
+    """What `module:attribute` names."""
+    module_name, _, path = target.partition(":")
+    if not module_name or not path:
+        raise errors.BadInput(f"service.app: {target!r} found, MODULE:ATTRIBUTE expected, as in shop.web:app")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        raise errors.BadInput(f"{target} does not import: {_story(error)}") from error
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise errors.BadInput(f"{target}: there is no {name!r} in {module_name}; is the name right?")
+        found = getattr(found, name)
+    if not callable(found):
+        raise errors.BadInput(f"{target}: a {type(found).__name__} found, an ASGI application expected")
+    return found
+
+
+def _story(error: Exception) -> str:
+    """The traceback from the app's own first line on: our lines and importlib's tell nobody anything."""
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not _is_plumbing(one.filename)]
+    lines = traceback.format_list(frames) + traceback.format_exception_only(error)
+    return f"{type(error).__name__}: {error}\n\n{''.join(lines)}".rstrip()
+
+
+def _is_plumbing(filename: str) -> bool:
+    return filename == __file__ or filename.startswith("<frozen importlib") or "/importlib/" in filename

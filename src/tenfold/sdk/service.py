@@ -1,0 +1,169 @@
+"""`Tenfold`: the one object that an app makes, and everything hangs on.
+
+Made by apps at import, where it does no I/O; started and stopped by the lifespan (`asgi/lifespan`) or `async with tf:`.
+"""
+
+import dataclasses
+import hashlib
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tenfold import bindings, errors
+from tenfold.sdk import addresses, db, watch
+from tenfold.sdk.asgi import idempotency, inflight, protocol, settings, wrap
+
+made: "weakref.WeakSet[Tenfold]" = weakref.WeakSet()
+"""Every `Tenfold` of this process: `hosting` wraps an app with the one that the app has made."""
+
+
+class Tenfold:
+    """A service's database (and later its cache, sessions, queue and CDN), and `wrap` for its app.
+
+    Without arguments it finds its bindings by the environment, as the runtime sets it. Beside an infrastructure of
+    your own: `Tenfold(database=["postgres://app:...@10.0.0.1/shop", "postgres://app:...@10.0.0.2/shop"])` names
+    the nodes of one database (which is the primary, it finds out), and the other arguments say what else the
+    bindings would. An argument that is given wins over the bindings.
+
+    `principal` names who makes a request, for `Idempotency-Key`: a key counts for one principal only. It gets the
+    ASGI scope; without it the Authorization header counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Sequence[str] | str = (),
+        name: str = "",
+        secret: str = "",
+        principal: settings.Principal = idempotency.default_principal,
+        request_seconds: float | None = None,
+        max_requests: int | None = None,
+        trusted_proxies: Sequence[str] | None = None,
+        **database_options: Any,
+    ) -> None:
+        urls = (database,) if isinstance(database, str) else tuple(database)
+        self._database = addresses.database(urls) if urls else None
+        self._given = _given(name, secret, urls, request_seconds, max_requests, trusted_proxies)
+        self._principal = principal
+        self._starts = 0
+        self._watch: watch.Watch | None = None
+        self.inflight = inflight.InFlight()
+        self.settings = settings.Settings(_service(None, self._given), principal)
+        self.bindings: bindings.Bindings | None = None
+        """What the runtime says, once started under it."""
+        self.db = db.Database(**database_options)
+        """The database: asyncpg.Pool's surface, and more."""
+        made.add(self)
+
+    def wrap(self, app: protocol.App) -> wrap.Wrapped:
+        """The app with tenfold's lifespan and middleware around it, outermost. Wrapping twice is wrapping once."""
+        if isinstance(app, wrap.Wrapped):
+            if app.service is self:
+                return app
+            raise errors.MisuseError("this app is wrapped by another Tenfold already; make one, and share it")
+        return wrap.Wrapped(app, self)
+
+    async def start(self) -> None:
+        """Read the bindings and start what hangs on them. A second start counts, and wants a second stop.
+
+        Raises BadBindings, and leaves nothing running then.
+        """
+        if self._starts == 0:
+            database = self._read_bindings()
+            try:
+                await self.db.start(database)
+            except BaseException:
+                self._unwatch()
+                raise
+            self.inflight.open()
+        self._starts += 1
+
+    async def drain(self) -> None:
+        """Not ready any more; returns when open requests have ended, or have had the time they may take."""
+        if self._starts == 1:
+            self.inflight.drain()
+            await self.inflight.drained(self.settings.request_seconds)
+
+    async def stop(self) -> None:
+        """Undo `start`. Without a start it does nothing."""
+        if self._starts == 0:
+            return
+        self._starts -= 1
+        if self._starts == 0:
+            self._unwatch()
+            self.inflight.close()
+            await self.db.stop()
+
+    async def __aenter__(self) -> "Tenfold":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def _read_bindings(self) -> bindings.Database:
+        """Take the bindings in, and watch them; without any, the arguments must do."""
+        path = bindings.path_from_environment()
+        if path is not None:
+            self._watch = watch.Watch(path, self._changed)
+            self._apply(self._watch.start())
+        else:
+            self._apply(None)
+        wanted = self._database or (self.bindings.database if self.bindings else None)
+        if wanted is None:
+            self._unwatch()
+            raise errors.BadBindings(
+                f"no database: {bindings.VARIABLE} is not set, and Tenfold() has no argument that names one; start the "
+                'app with `tenfold up`, or write Tenfold(database=["postgres://USER:PASSWORD@HOST/NAME"])'
+            )
+        return wanted
+
+    def _changed(self, new: bindings.Bindings) -> None:
+        self._apply(new)
+        if self._database is None and new.database is not None:
+            self.db.update(new.database)
+
+    def _apply(self, found: bindings.Bindings | None) -> None:
+        self.bindings = found
+        self.settings = settings.Settings(_service(found, self._given), self._principal)
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Given:
+    """What the constructor was told; None where it was not."""
+
+    fields: dict[str, Any]
+    fallback_secret: str
+
+
+def _given(
+    name: str,
+    secret: str,
+    urls: tuple[str, ...],
+    request_seconds: float | None,
+    max_requests: int | None,
+    trusted_proxies: Sequence[str] | None,
+) -> _Given:
+    said = {
+        "name": name or None,
+        "secret": secret or None,
+        "request_seconds": request_seconds,
+        "max_requests": max_requests,
+        "trusted_proxies": None if trusted_proxies is None else tuple(trusted_proxies),
+    }
+    # Every process of the service must read the others' cookies: they share the URLs, which hold a password.
+    fallback = hashlib.sha256("\n".join(("tenfold", *urls)).encode()).hexdigest()
+    return _Given({key: value for key, value in said.items() if value is not None}, fallback)
+
+
+def _service(found: bindings.Bindings | None, given: _Given) -> bindings.Service:
+    """The bindings' service settings, with what the constructor was told in their place."""
+    service = found.service if found is not None else bindings.Service(name="app", secret=given.fallback_secret)
+    return msgspec.structs.replace(service, **given.fields)
