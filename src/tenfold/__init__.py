@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     from tenfold import errors as errors
     from tenfold.request import Request as Request
     from tenfold.request import current as current
+    from tenfold.sdk.db.transaction import Transaction as Transaction
     from tenfold.sdk.service import Tenfold as Tenfold
 
-__all__ = ["Request", "Tenfold", "current", "errors"]
+__all__ = ["Request", "Tenfold", "Transaction", "current", "errors"]
 
-_HOMES = {"Request": "tenfold.request", "current": "tenfold.request", "Tenfold": "tenfold.sdk.service"}
+_HOMES = {
+    "Request": "tenfold.request",
+    "current": "tenfold.request",
+    "Tenfold": "tenfold.sdk.service",
+    "Transaction": "tenfold.sdk.db.transaction",
+}
 
 
 def __getattr__(name: str) -> Any:
