@@ -22,10 +22,10 @@ CONNECT_SECONDS = 1.0
 UNANSWERED_MILLISECONDS = 5000
 """Data unacknowledged by the other side's kernel for so long: it is gone (tcp(7), TCP_USER_TIMEOUT)."""
 
-Init = Callable[[Any], Awaitable[None]]
+SERVER_SETTINGS = {"client_connection_check_interval": "1s"}
+"""A query whose client has gone is ended within a second: that is how a read cut at its deadline ends on the server."""
 
-Trouble = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError)
-"""What a connection raises when it, or the server behind it, goes away. (TimeoutError is an OSError.)"""
+Init = Callable[[Any], Awaitable[None]]
 
 
 class UnreachableError(Exception):
@@ -36,9 +36,12 @@ class UnreachableError(Exception):
 class Connector:
     """How to open connections: the bindings' credentials, and what the app adds (`init=`, asyncpg's arguments)."""
 
-    database: bindings.Database
     init: Init | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    database: bindings.Database = field(
+        default_factory=lambda: bindings.Database(shards=(), name="", user="", password="")
+    )
+    """Whose credentials are used; follows the bindings."""
 
     async def open(self, node: bindings.DatabaseNode, timeout: float, **extra: Any) -> "asyncpg.Connection[Any]":
         """A new connection, `init` not yet called. Raises `UnreachableError` within `timeout` seconds."""
@@ -50,6 +53,7 @@ class Connector:
             "database": self.database.name,
             "timeout": timeout,
             **self.arguments,
+            "server_settings": {**SERVER_SETTINGS, **self.arguments.get("server_settings", {})},
             **extra,
         }
         try:
@@ -73,8 +77,17 @@ class Connector:
 
 
 def is_trouble(error: BaseException) -> bool:
-    """Whether the connection or its server went away (or goes away), not the statement that was wrong."""
-    return isinstance(error, Trouble) and not isinstance(error, asyncpg.QueryCanceledError)
+    """Whether the connection or its server went away, goes away or does not answer; not that a statement was wrong."""
+    if isinstance(error, asyncpg.OperatorInterventionError):
+        return not isinstance(error, asyncpg.QueryCanceledError)
+    return isinstance(error, OSError | asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
+
+
+def is_lost(connection: Any, error: BaseException) -> bool:
+    """Whether the connection or its server went away under the statement that raised this; a timeout is not that."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return bool(connection.is_closed())
+    return is_trouble(error) and not isinstance(error, TimeoutError)
 
 
 def _notice_a_dead_peer(connection: "asyncpg.Connection[Any]") -> None:

@@ -66,6 +66,7 @@ class Shard:
         "freshness",
         "history",
         "history_of",
+        "hopeless_until",
         "is_used",
         "news",
         "nodes",
@@ -90,6 +91,8 @@ class Shard:
         """Set by every read and write, cleared by the probes: probing follows the traffic."""
         self.busy_until = 0.0
         """Until when the probes look often."""
+        self.hopeless_until = 0.0
+        """Until when no read waits for a copy to catch up, because such a wait was in vain just now."""
         self.news = signal.Signal()
         """Fires after every sighting. Who waits here waits for a primary."""
         self.freshness = signal.Signal()
@@ -123,11 +126,14 @@ class Shard:
             self.freshness.fire()
         self.news.fire()
 
-    def lost(self, node: Node, trouble: str) -> None:
-        """A probe failed: the node is not there, and whoever waits for one of its connections goes elsewhere."""
+    def lost(self, node: Node, trouble: str, *, is_certain: bool) -> None:
+        """A probe failed: whoever waits for one of the node's connections goes elsewhere, and if that it is gone is
+        certain (a new connection failed too) so does every read that it has not answered."""
         node.trouble = trouble
         self._forget(node)
         node.pool.scatter()
+        if is_certain:
+            node.pool.cut_reads()
 
     def doubt(self, node: Node, now: float) -> None:
         """Somebody ran into something that contradicts the last sighting: it is void until a new probe answers."""

@@ -7,14 +7,18 @@ a statement of ours leaves nothing behind in its session, so there is nothing to
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from tenfold import errors
 from tenfold.sdk.db import connect
 
-Connection = asyncpg.Connection[Any]
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[Any]
+else:
+    Connection = asyncpg.Connection  # generic only in its stubs
+
 Open = Callable[[float], Awaitable[Connection]]
 
 LONGEST_QUEUE = 1024
@@ -34,13 +38,26 @@ class LostError(Exception):
 class Pool:
     """At most `size` connections to one node. Whoever took one gives it back or discards it, always."""
 
-    __slots__ = ("_all", "_expired", "_full_until", "_open", "_opening", "_waiters", "free", "is_retired", "size")
+    __slots__ = (
+        "_all",
+        "_expired",
+        "_full_until",
+        "_open",
+        "_opening",
+        "_waiters",
+        "free",
+        "is_retired",
+        "reading",
+        "size",
+    )
 
     def __init__(self, open_connection: Open, size: int) -> None:
         self.size = size
         self.is_retired = False
         self.free: list[Connection] = []
         """Open and unused; the last one was used last, so the first ones fall idle."""
+        self.reading: dict[Connection, float] = {}
+        """Connections on which a read of ours runs, and the `loop.time()` at which it is cut."""
         self._open = open_connection
         self._all: set[Connection] = set()
         self._expired: set[Connection] = set()
@@ -97,6 +114,16 @@ class Pool:
         else:
             self.free.append(connection)
 
+    def done(self, connection: Connection) -> None:
+        """Take back a connection from a read that ended."""
+        self.reading.pop(connection, None)
+        self.give(connection)
+
+    def cut_reads(self, before: float = float("inf")) -> None:
+        """Close the connections of reads that should have ended `before`; their callers see the connection die."""
+        for connection in [one for one, until in self.reading.items() if until <= before]:
+            self.discard(connection)
+
     async def put_back(self, connection: Connection, *, reset: bool) -> None:
         """Take back a connection that may be in any state. `reset`: user code has touched it.
 
@@ -111,6 +138,7 @@ class Pool:
 
     def discard(self, connection: Connection) -> None:
         """Close a connection at once and never use it again; harmless when done before."""
+        self.reading.pop(connection, None)
         self._all.discard(connection)
         self._expired.discard(connection)
         connection.terminate()
@@ -133,10 +161,10 @@ class Pool:
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(LostError())
 
-    def terminate(self, *, sparing: "set[Connection] | frozenset[Connection]" = frozenset()) -> None:
-        """Close every connection at once, also those in use, but for `sparing`."""
+    def terminate(self) -> None:
+        """Close every connection at once, also those in use."""
         self.free.clear()
-        for connection in self._all - sparing:
+        for connection in list(self._all):
             self.discard(connection)
 
     def trim(self, number: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from tenfold import bindings, errors, position, request
-from tenfold.sdk.db import connect, nodes, pool, prober
+from tenfold.sdk.db import classify, connect, levels, nodes, pool, prober
 
 log = logging.getLogger("tenfold.db")
 
@@ -34,6 +34,11 @@ class Lease:
     node: str
     _owner: nodes.Shard
     _node: nodes.Node
+
+    @property
+    def holder(self) -> nodes.Node:
+        """The node whose pool the connection is from."""
+        return self._node
 
     def position(self, lsn: int) -> position.Position:
         """The position of a write that this connection committed, from the flush LSN read after the commit."""
@@ -59,22 +64,24 @@ class Lease:
 class Shards:
     """All shards: their nodes, the probes that watch them, and the way to a primary."""
 
-    def __init__(self, database: bindings.Database, connector: connect.Connector) -> None:
+    def __init__(self, connector: connect.Connector) -> None:
         self.connector = connector
+        self.classifier = classify.Classifier()
+        self.unknown_level = levels.EVENTUAL
+        """The level of reads by a client that brought no position."""
         self.by_number: dict[int, nodes.Shard] = {}
         self.outside = request.Request()
         """What this process has written outside any request: its reads outside requests see it."""
-        self._database = database
         self._probers: dict[nodes.Node, tuple[prober.Prober, asyncio.Task[None]]] = {}
-        self._is_started = False
+        self.is_started = False
 
-    async def start(self) -> None:
+    async def start(self, database: bindings.Database) -> None:
         """Watch every node. Returns when each has been asked once, or after `FIRST_LOOK_SECONDS`.
 
         A database that is down does not make it fail: reads and writes wait for it, up to their deadlines.
         """
-        self._is_started = True
-        self.update(self._database)
+        self.is_started = True
+        self.update(database)
         until = asyncio.get_running_loop().time() + FIRST_LOOK_SECONDS
         for shard in list(self.by_number.values()):
             while not all(one.has_looked for one, _ in self._probers.values()) and await shard.news.wait(until):
@@ -82,7 +89,7 @@ class Shards:
 
     async def stop(self) -> None:
         """End the probes and close every connection at once. Safe to call twice."""
-        self._is_started = False
+        self.is_started = False
         tasks = [task for _, task in self._probers.values()]
         self._probers.clear()
         for task in tasks:
@@ -91,11 +98,13 @@ class Shards:
             for node in shard.nodes.values():
                 node.pool.retire()
                 node.pool.terminate()
+        self.by_number.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def update(self, database: bindings.Database) -> None:
         """Follow the bindings: new nodes join, nodes no longer named leave; requests in flight are not disturbed."""
-        self._database = self.connector.database = database
+        self.connector.database = database
+        self.unknown_level = levels.parse(database.unknown_client)
         wanted = {shard.number: shard for shard in database.shards}
         for number, shard in self.by_number.items():
             self._keep_only(shard, wanted[number].nodes if number in wanted else ())
@@ -129,9 +138,25 @@ class Shards:
             else:
                 node.pool.give(connection)
 
+    async def connect(self, shard: int, deadline: float, arguments: dict[str, Any]) -> "asyncpg.Connection[Any]":
+        """A new connection to the writable primary, the caller's own: in no pool. Raises like `primary`."""
+        group = self.shard(shard)
+        loop = asyncio.get_running_loop()
+        while True:
+            node = group.writable
+            if node is None:
+                await self._news(group, deadline)
+                continue
+            try:
+                return await self.connector.open(node.where, connect.CONNECT_SECONDS, **arguments)
+            except connect.UnreachableError as error:
+                if loop.time() >= deadline:
+                    raise errors.NoPrimary(f"database: {error}; nothing was done") from error
+                group.doubt(node, loop.time())
+
     def shard(self, number: int) -> nodes.Shard:
         """What is known of one shard. Raises `NotStarted` before `start`."""
-        if not self._is_started:
+        if not self.is_started:
             raise errors.NotStarted(
                 "tf.db is not started: use it inside the app's lifespan, or `async with tf:` in a script"
             )
@@ -190,7 +215,7 @@ class Shards:
                 continue
             node = nodes.Node(where, shard.number, pool.Pool(self._opener(where), size))
             shard.nodes[where.name] = node
-            watcher = prober.Prober(shard, node, self.connector)
+            watcher = prober.Prober(shard, node, self.connector, self.classifier)
             task = asyncio.get_running_loop().create_task(watcher.run(), name=f"tenfold-db-probe-{where.name}")
             task.add_done_callback(_report)
             self._probers[node] = (watcher, task)

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from tenfold import position
-from tenfold.sdk.db import connect, nodes
+from tenfold.sdk.db import classify, connect, nodes
 
 log = logging.getLogger("tenfold.db")
 
@@ -30,6 +30,9 @@ IDLE_SECONDS = 1.0
 
 HISTORY_RETRY_SECONDS = 5.0
 """After the timeline history could not be read (migrations make its function), how long until the next try."""
+
+FUNCTIONS_RETRY_SECONDS = 30.0
+"""How often at most the database is asked again which functions only read."""
 
 QUESTION = """
 select is_standby,
@@ -49,13 +52,22 @@ past anything that a replica will replay. The timeline not from the checkpoint o
 class Prober:
     """Looks at one node until it is stopped. `poke` ends the pause between two looks."""
 
-    def __init__(self, shard: nodes.Shard, node: nodes.Node, connector: connect.Connector) -> None:
+    def __init__(
+        self,
+        shard: nodes.Shard,
+        node: nodes.Node,
+        connector: connect.Connector,
+        classifier: classify.Classifier,
+    ) -> None:
         self._shard = shard
         self._node = node
         self._connector = connector
+        self._classifier = classifier
         self._connection: asyncpg.Connection[Any] | None = None
         self._poked = asyncio.Event()
+        self._failures = 0
         self._ask_history_at = 0.0
+        self._ask_functions_at = 0.0
         self.has_looked = False
         """Whether the first look is over, whatever it saw."""
 
@@ -81,11 +93,8 @@ class Prober:
             row = await connection.fetchrow(QUESTION, timeout=ANSWER_SECONDS)
             assert row is not None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, connect.UnreachableError) as error:
-            self._disconnect()
-            self._shard.lost(self._node, str(error) or f"{self._node.name}: {type(error).__name__}")
+            self._failed(error)
             return False
-        finally:
-            self.has_looked = True
         sighting = nodes.Sighting(
             asked_at=asked_at,
             is_primary=not row["is_standby"],
@@ -93,9 +102,27 @@ class Prober:
             timeline=row["timeline"] or 0,
             lsn=row["lsn"] or 0,
         )
+        self._failures = 0
         self._shard.saw(self._node, sighting)
+        self._node.pool.cut_reads(before=asked_at)
         await self._learn_history(connection, sighting)
+        await self._learn_functions(connection)
+        self.has_looked = True
         return True
+
+    def _failed(self, error: Exception) -> None:
+        """One answer too late may be a busy server: what is known of it stays true. Anything else, or twice, is not."""
+        self._disconnect()
+        self._failures += 1
+        self.has_looked = True
+        if isinstance(error, TimeoutError) and self._failures == 1:
+            self._poked.set()
+            return
+        trouble = str(error) or type(error).__name__
+        if not isinstance(error, connect.UnreachableError):
+            trouble = f"{self._node.name}: {trouble}"
+            self._poked.set()
+        self._shard.lost(self._node, trouble, is_certain=self._failures > 1)
 
     async def _connected(self) -> "asyncpg.Connection[Any]":
         if self._connection is None or self._connection.is_closed():
@@ -115,6 +142,19 @@ class Prober:
             shard.history, shard.history_of = position.History.parse(text or ""), sighting.timeline
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, IndexError) as error:
             log.debug("%s: the timeline history cannot be read (%s)", self._node.name, error)
+
+    async def _learn_functions(self, connection: "asyncpg.Connection[Any]") -> None:
+        """Which functions only read, when a statement called one that nobody knew."""
+        now = asyncio.get_running_loop().time()
+        if not self._classifier.has_met_unknown or now < self._ask_functions_at:
+            return
+        self._ask_functions_at = now + FUNCTIONS_RETRY_SECONDS
+        try:
+            names = await connection.fetchval(classify.FUNCTIONS, timeout=ANSWER_SECONDS)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.debug("%s: the list of functions cannot be read (%s)", self._node.name, error)
+        else:
+            self._classifier.learn_functions(names or ())
 
     async def _pause(self) -> None:
         interval = self._interval(asyncio.get_running_loop().time())
@@ -138,7 +178,8 @@ class Prober:
             return CATCHING_UP_SECONDS
         if shard.news.waiting:
             return FAILING_OVER_SECONDS
-        return BUSY_SECONDS if now < shard.busy_until else IDLE_SECONDS
+        is_busy = now < shard.busy_until or self._node.pool.reading
+        return BUSY_SECONDS if is_busy else IDLE_SECONDS
 
     def _disconnect(self) -> None:
         if self._connection is not None:
