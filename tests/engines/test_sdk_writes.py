@@ -1,3 +1,4 @@
+# ruff: noqa: PT012 - what is raised at the end of a transaction is raised by its `async with`
 """Transactions on a real PostgreSQL: they commit once, fail cleanly, and leave connections as they found them."""
 
 import asyncio

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+from tenfold.kit import clock
+
 
 @dataclass(eq=False, slots=True)
 class Link:
@@ -22,6 +24,8 @@ class Link:
     is_cut: bool = False
     is_stalled: bool = False
     """Nothing passes any more, and nobody is told."""
+    marked: tuple[int, int] = (0, 0)
+    """How much had gone to the server and to the client when the cut was armed here."""
     transports: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def cut_after(self, *, to_server: int | None = None, to_client: int | None = None) -> None:
@@ -48,6 +52,8 @@ class Proxy:
     """The bytes in a message to the server that arm the cut."""
     armed: dict[str, int] = field(default_factory=dict)
     """What `Link.cut_after` is called with for the link that carries `watch`; used once."""
+    is_closed: bool = False
+    """Nobody is let in."""
     last_cut: Link | None = None
     """The link that the armed cut fell on."""
 
@@ -62,6 +68,11 @@ class Proxy:
         self.watch = None
         self.armed = {}
 
+    def close(self) -> None:
+        """Reset every open connection and let nobody in."""
+        self.is_closed = True
+        self.cut_all()
+
     def cut_all(self) -> None:
         """Reset every open connection."""
         for link in list(self.links):
@@ -70,6 +81,9 @@ class Proxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, to its end."""
         link = Link()
+        if self.is_closed:
+            writer.transport.abort()
+            return
         try:
             upstream_reader, upstream = await asyncio.open_connection(*self.target)
         except OSError:
@@ -102,6 +116,7 @@ class Proxy:
 
     def _notice(self, link: Link, data: bytes) -> None:
         if self.watch is not None and self.watch in data:
+            link.marked = (link.to_server, link.to_client)
             link.cut_after(**self.armed)
             self.disarm()
             self.last_cut = link
@@ -139,5 +154,8 @@ async def proxy(host: str, port: int, target: tuple[str, int]) -> AsyncIterator[
         server.close()
         made.cut_all()
         await server.wait_closed()
-        while made.links:
-            await asyncio.sleep(0.005)
+
+        async def is_empty() -> bool:
+            return not made.links
+
+        assert await clock.until(is_empty, seconds=5, pause_seconds=0.005)

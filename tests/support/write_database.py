@@ -42,8 +42,8 @@ async def _start(made: postgres_cluster.Cluster, replicas: int) -> None:
 @asynccontextmanager
 async def connected(bound: bindings.Database) -> AsyncIterator[primary.Shards]:
     """The SDK's pools over these nodes."""
-    made = primary.Shards(bound, connect.Connector(bound))
-    await made.start()
+    made = primary.Shards(connect.Connector())
+    await made.start(bound)
     try:
         yield made
     finally:
