@@ -6,7 +6,7 @@ import click
 
 from tenfold import bindings, errors
 from tenfold.cli import project, status
-from tenfold.engines.postgres import admin
+from tenfold.engines.postgres import settings
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -24,7 +24,7 @@ def psql(ctx: click.Context, server: str | None, arguments: tuple[str, ...]) -> 
     if node is None:
         known = ", ".join(one.name for one in told.database.shards[0].nodes)
         raise errors.BadInput(f"server {chosen}: not a database server; there are: {known}")
-    program = str(admin.psql_program())
+    program = settings.program("psql")
     environment = {**os.environ, "PGPASSWORD": told.database.password}
     argv = [program, "-h", node.host, "-p", str(node.port), "-U", told.database.user, "-d", told.database.name]
     os.execve(program, [*argv, *arguments], environment)  # noqa: S606 - becomes psql, with its terminal

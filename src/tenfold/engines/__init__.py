@@ -145,7 +145,3 @@ class Engine:
     on_ready: Callable[[Seat], Awaitable[None]] = _nothing_more
     """Called after it became ready, every time: what can only be arranged while it runs. Twice is once."""
     version_argument: str = "--version"
-    is_replaceable: bool = False
-    """Whether a process whose settings changed can be replaced while the service runs (its revision is compared)."""
-    follows_web: bool = False
-    """Whether web servers join and leave it while it runs: its revision then leaves them out."""

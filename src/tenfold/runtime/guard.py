@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tenfold import errors
 from tenfold.engines.haproxy import admin as haproxy
+from tenfold.engines.haproxy import settings as haproxy_settings
 from tenfold.engines.patroni import admin as patroni
 from tenfold.kit import process
 from tenfold.runtime import logs, paths, records, seats, supervise
@@ -79,7 +80,7 @@ async def balance(places: seats.Seats) -> None:
     for server in places.wanted.balancers:
         record = places.store.records.servers.get(server.name)
         if record is not None and record.is_alive:
-            await haproxy.apply_fastest(places.seat(server.name, "haproxy"))
+            await haproxy.apply_fastest(haproxy_settings.runtime_socket(places.seat(server.name, "haproxy")))
 
 
 async def _revive(supervisor: supervise.Supervisor, places: seats.Seats, server: records.ServerRecord) -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from tenfold import engines, errors
 from tenfold.engines.haproxy import admin as haproxy
+from tenfold.engines.haproxy import render as haproxy_render
+from tenfold.engines.haproxy import settings as haproxy_settings
 from tenfold.engines.postgres import admin as postgres
 from tenfold.kit import process
 from tenfold.observation import snapshot as snapshots
@@ -95,12 +97,12 @@ class Observer:
         haproxy_record = record.processes.get("haproxy")
         if haproxy_record is None or not haproxy_record.is_alive:
             return None
-        seat = places.seat(record.spec.name, "haproxy")
+        socket = haproxy_settings.runtime_socket(places.seat(record.spec.name, "haproxy"))
         try:
-            backends = await haproxy.backends(seat)
+            backends = await haproxy.backends(socket)
+            return snapshots.Balancer(record.spec.name, backends, await haproxy.revision(socket))
         except errors.EngineFailed:
             return None
-        return snapshots.Balancer(record.spec.name, backends, haproxy_record.revision)
 
     async def _is_synchronous(self, places: seats.Seats, nodes: Iterable[snapshots.DatabaseNode]) -> bool:
         primary = _primary(nodes)
@@ -123,8 +125,10 @@ def revisions(places: seats.Seats) -> Mapping[tuple[str, str], str]:
     wanted = {}
     for server in places.wanted.servers:
         for one in server.processes:
-            if registry.engine(one.engine).is_replaceable:
+            if one.engine == "granian":
                 wanted[server.name, one.name] = supervise.revision(places.seat(server.name, one.name))
+            if one.engine == "haproxy":
+                wanted[server.name, one.name] = haproxy_render.revision(places.seat(server.name, one.name))
     return wanted
 
 

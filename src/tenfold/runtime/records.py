@@ -10,7 +10,8 @@ from typing import Literal
 import msgspec
 
 from tenfold import errors
-from tenfold.kit import enclosure, files, process
+from tenfold.kit import enclosure as enclosures
+from tenfold.kit import files, process
 from tenfold.topology import layout
 
 Power = Literal["on", "off", "killed"]
@@ -50,7 +51,7 @@ class ServerRecord(msgspec.Struct):
     power: Power = "off"
     marker: str = ""
     """The marker of the enclosure that was made last, recorded before it was."""
-    enclosure: enclosure.Enclosure | None = None
+    enclosure: enclosures.Enclosure | None = None
     processes: dict[str, ProcessRecord] = msgspec.field(default_factory=dict)
     restarts: int = 0
     next_start_at: float = 0.0

@@ -1,5 +1,6 @@
 """Which engines there are. Everything else asks for an engine by name; `tenfold doctor` asks for all."""
 
+import sys
 from dataclasses import dataclass
 
 from tenfold import engines, errors
@@ -48,6 +49,7 @@ async def _look(one: engines.Engine) -> Installed:
     path = one.locate()
     if path is None:
         return Installed(one.name, "", "", NEEDED_FROM[one.name], one.install)
-    finished = await process.run([str(path), one.version_argument], timeout_seconds=10)
+    program = [sys.executable, "-m", path.parent.name] if path.name == "__main__.py" else [str(path)]
+    finished = await process.run([*program, one.version_argument], timeout_seconds=10)
     lines = finished.output.strip().splitlines()
     return Installed(one.name, str(path), lines[0] if lines else "?", NEEDED_FROM[one.name], one.install)

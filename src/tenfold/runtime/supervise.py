@@ -5,7 +5,6 @@ that a runtime killed at any moment finds it again. It does not decide what shou
 """
 
 import asyncio
-import dataclasses
 import hashlib
 import shutil
 import time
@@ -243,8 +242,6 @@ class Supervisor:
 def revision(seat: engines.Seat) -> str:
     """A hash of everything a process is started with: rendered files, command, environment."""
     engine = registry.engine(seat.process.engine)
-    if engine.follows_web:
-        seat = dataclasses.replace(seat, layout=seat.layout.with_web(()))
     command = engine.command(seat)
     digest = hashlib.sha256()
     for part in (*sorted(engine.render(seat).items()), command.argv, *sorted(command.env.items())):

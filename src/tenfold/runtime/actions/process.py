@@ -9,7 +9,7 @@ from tenfold.runtime.actions.stage import Stage
 
 async def start(stage: Stage, step: steps.StartProcesses) -> None:
     """Every process of the step is ready. Balancers start knowing the web servers that are wanted."""
-    web_servers = tuple(one.name for one in stage.seats.wanted.running("granian"))
+    web_servers = balancer.wanted_web(stage)
     await stage.start(
         stage.seats.seat(server, name, web_servers=web_servers if name == "haproxy" else None)
         for server, name in step.targets
@@ -31,7 +31,7 @@ async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
     for server, name in step.targets:
         seat = stage.seat(server, name)
         if name == "haproxy":
-            await balancer.reload(stage, server)
+            await balancer.configure_now(stage, server, balancer.wanted_web(stage))
         elif name == "granian":
             await _replace_web(stage, seat)
         else:
@@ -39,12 +39,15 @@ async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
 
 
 async def _replace_web(stage: Stage, seat: engines.Seat) -> None:
-    running = balancer.running(stage)
-    for front in running:
-        await haproxy.drain(stage.seat(front, "haproxy"), seat.server.name)
-    await _restart(stage, seat)
-    for front in running:
-        await haproxy.undrain(stage.seat(front, "haproxy"), seat.server.name)
+    place = (seat.process.group, seat.server.name)
+    fronts = balancer.sockets(stage)
+    for socket in fronts:
+        await haproxy.drain(socket, place)
+    try:
+        await _restart(stage, seat)
+    finally:
+        for socket in fronts:
+            await haproxy.reopen(socket, place)
 
 
 async def _restart(stage: Stage, seat: engines.Seat) -> None:

@@ -1,0 +1,44 @@
+"""Balancers: route to exactly the wanted web servers, without a failed request."""
+
+from pathlib import Path
+
+from tenfold.engines.haproxy import admin, command, settings
+from tenfold.planning import steps
+from tenfold.runtime.actions.stage import Stage
+
+DRAIN_SECONDS = 10.0
+"""How long requests inside a web server that leaves may take to end."""
+
+
+async def configure(stage: Stage, step: steps.ConfigureBalancer) -> None:
+    """The balancer routes to these web servers, by the topology's policy; removed ones are drained."""
+    await configure_now(stage, step.server, step.web_servers)
+
+
+async def configure_now(stage: Stage, server: str, web_servers: tuple[str, ...]) -> None:
+    """Write the files, check them with the program itself, then change what runs.
+
+    Files that HAProxy does not accept change nothing: EngineFailed holds its complaints.
+    """
+    seat = stage.seats.seat(server, "haproxy", web_servers=web_servers)
+    stage.supervisor.render(seat)
+    await stage.supervisor.run_inside(seat, command.check(seat))
+    changes = await admin.configure(seat, drain_seconds=DRAIN_SECONDS)
+    for group, name in changes.cut:
+        text = f"{name} ({group}) still had requests after {DRAIN_SECONDS:g} s; they were ended"
+        stage.journal.say("requests_ended", text, subject=server, level="warning")
+
+
+def wanted_web(stage: Stage) -> tuple[str, ...]:
+    """The web servers that the topology asks for."""
+    return tuple(one.name for one in stage.seats.wanted.running("granian"))
+
+
+def sockets(stage: Stage) -> tuple[Path, ...]:
+    """The runtime sockets of all balancers that run."""
+    running = [
+        name
+        for name, record in stage.supervisor.store.records.servers.items()
+        if record.is_alive and (found := record.processes.get("haproxy")) is not None and found.is_alive
+    ]
+    return tuple(settings.runtime_socket(stage.seat(name, "haproxy")) for name in running)

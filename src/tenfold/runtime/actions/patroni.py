@@ -1,0 +1,103 @@
+"""The database under Patroni: taken over while it runs, copied, switched over, and given back.
+
+The orders are those of `engines/patroni/admin`. Who is primary after a death is Patroni's decision, never ours.
+"""
+
+from tenfold import engines, errors
+from tenfold.engines.patroni import admin
+from tenfold.engines.postgres import admin as postgres
+from tenfold.kit import clock
+from tenfold.planning import steps
+from tenfold.runtime.actions.stage import Stage
+
+LEAD_SECONDS = 30.0
+
+COPY_SECONDS = 6 * 3600.0
+"""A replica is ready when it has copied the primary, however large it is; its death ends the wait at once."""
+
+
+async def take_over(stage: Stage, step: steps.TakeOverDatabase) -> None:
+    """Patroni leads the cluster with the same postmaster that ran before."""
+    seat = stage.seat(step.server, "patroni")
+    if not _runs(stage, step.server):
+        admin.prepare_take_over(seat)
+    await stage.supervisor.start_process(seat)
+
+    async def is_leader() -> bool:
+        return await admin.is_leader(seat)
+
+    if not await clock.until(is_leader, seconds=LEAD_SECONDS, pause_seconds=0.2):
+        await _release(stage, seat)
+        raise errors.EngineFailed(
+            f"{step.server}: Patroni did not take the database over within {LEAD_SECONDS:g} s; "
+            f"it was stopped and the database runs on; see: tenfold logs {step.server}"
+        )
+    stage.supervisor.forget(step.server, "postgres")
+
+
+async def join(stage: Stage, step: steps.JoinReplicas) -> None:
+    """Every server of the step holds a copy that streams from the primary."""
+    seats = [stage.seat(server, "patroni") for server in step.servers]
+    await stage.start(seats)
+    for seat in seats:
+
+        async def is_streaming(seat: engines.Seat = seat) -> bool:
+            return await admin.is_streaming(seat)
+
+        if not await clock.until(is_streaming, seconds=60.0, pause_seconds=0.2):
+            raise errors.EngineFailed(
+                f"{seat.server.name}: does not stream from the primary after 60 s; see: tenfold logs {seat.server.name}"
+            )
+
+
+async def switch_over(stage: Stage, step: steps.SwitchOver) -> None:
+    """The target is the primary."""
+    source = stage.seat(step.source, "patroni")
+    await postgres.checkpoint(stage.seat(step.source, "postgres"))
+    await admin.switch_over(source, step.source, step.target)
+
+
+async def change_synchronous(stage: Stage, step: steps.ChangeSynchronous) -> None:
+    """Commits wait for a replica, or no longer."""
+    await admin.set_synchronous(await _leader(stage), step.is_synchronous)
+
+
+async def remove(stage: Stage, step: steps.RemoveReplicas) -> None:
+    """The servers of the step hold no copy that anybody counts on: stopped, their slots dropped."""
+    for server in step.servers:
+        await stage.supervisor.stop_process(server, "patroni")
+        stage.supervisor.forget(server, "patroni")
+    await admin.forget_members(await _leader(stage), step.servers)
+
+
+async def release(stage: Stage, step: steps.ReleaseDatabase) -> None:
+    """PostgreSQL runs on without Patroni, with the same postmaster, and is ours to mind again."""
+    await _release(stage, stage.seat(step.server, "patroni"))
+
+
+async def _release(stage: Stage, seat: engines.Seat) -> None:
+    server = seat.server.name
+    plain = stage.seat(server, "postgres")
+    if _runs(stage, server):
+        await admin.prepare_release(seat)
+    stage.supervisor.render(plain)
+    if not stage.supervisor.adopt(plain):
+        raise errors.EngineFailed(f"{server}: PostgreSQL does not run under Patroni; nothing was released")
+    await stage.supervisor.stop_process(server, "patroni")
+    await admin.finish_release(seat)
+    await postgres.drop_slots(plain)
+    await postgres.reload(plain)
+    stage.supervisor.forget(server, "patroni")
+
+
+async def _leader(stage: Stage) -> engines.Seat:
+    """The seat of the member that leads."""
+    node = (await stage.observer.snapshot(stage.seats)).primary
+    if node is None:
+        raise errors.EngineFailed("no database server is primary now; see: tenfold status")
+    return stage.seat(node.server, "patroni")
+
+
+def _runs(stage: Stage, server: str) -> bool:
+    record = stage.supervisor.store.server(server).processes.get("patroni")
+    return record is not None and record.is_alive
