@@ -213,30 +213,34 @@ class Reader:
             if not line.endswith(b"\n") and self._number > 1:
                 self.is_torn = True  # the run was killed while it wrote: nothing after this line exists
                 return None
-            raise self._bad(str(error)) from error
+            raise self._bad(f"{line[:40]!r} ({error})") from error
         self._check_place(record)
         return record
 
     def _check_place(self, record: Record) -> None:
         if self._number == 1:
-            if not isinstance(record, Header):
-                raise self._bad("its first line is not a ledger's header")
-            if record.version != VERSION:
-                raise self._bad(f"version {record.version}, {VERSION} expected")
-            self.header = record
+            self._begin(record)
         elif isinstance(record, Header):
             raise self._bad("a second header")
         elif self.end is not None:
-            raise self._bad("a record after the closing one")
+            raise self._bad("a record after the closing one", "the file's end")
         elif isinstance(record, End):
             if record.lines != self._number - 1:
-                raise self._bad(
-                    f"the closing record counts {record.lines} lines before it, {self._number - 1} are there"
-                )
+                raise self._bad(f"a closing record that counts {record.lines} lines", f"one of {self._number - 1}")
             self.end = record
 
-    def _bad(self, found: str) -> errors.BadLedger:
+    def _begin(self, record: Record) -> None:
+        if not isinstance(record, Header):
+            raise self._bad("another record", "a ledger's header")
+        if record.version != VERSION:
+            raise errors.BadLedger(
+                f"{self.path}:1: version {record.version} found, version {VERSION} expected; verify it with the "
+                "tenfold that wrote it"
+            )
+        self.header = record
+
+    def _bad(self, found: str, expected: str = "a record of a ledger") -> errors.BadLedger:
         return errors.BadLedger(
-            f"{self.path}:{self._number}: {found} found, a record of a ledger expected; the file was changed or is no "
-            "ledger: verify an untouched one, or make one with `tenfold load --ledger FILE`"
+            f"{self.path}:{self._number}: {found} found, {expected} expected; the file was changed or is no ledger: "
+            "verify an untouched one, or make one with `tenfold load --ledger FILE`"
         )
