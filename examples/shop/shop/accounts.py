@@ -59,14 +59,14 @@ async def log_out(token_digest: bytes) -> None:
 
 
 async def find(token_digest: bytes) -> User | None:
-    """Who this login belongs to, read from a replica; only when it does not know the login, from the primary."""
-    query = """
-        select u.id, u.email, u.name,
-               (select coalesce(sum(c.quantity), 0) from shop_cart_item c where c.user_id = u.id) as cart_count
-        from shop_login l join shop_user u on u.id = l.user_id
-        where l.token_digest = $1 and l.expires_at > now()
-    """
-    row = await tf.db.fetchrow(query, token_digest) or await tf.db.reading("primary").fetchrow(query, token_digest)
+    """Who this login belongs to. Read from a replica, as fresh as this browser needs: right after logging in too."""
+    row = await tf.db.fetchrow(
+        """select u.id, u.email, u.name,
+                  (select coalesce(sum(c.quantity), 0) from shop_cart_item c where c.user_id = u.id) as cart_count
+           from shop_login l join shop_user u on u.id = l.user_id
+           where l.token_digest = $1 and l.expires_at > now()""",
+        token_digest,
+    )
     return User(row["id"], row["email"], row["name"], row["cart_count"]) if row else None
 
 

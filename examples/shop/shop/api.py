@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from shop import accounts, cart, catalogue, forms, logins, orders, passwords
-from shop.service import tf
+from shop.service import LOGIN_COOKIE, tf
 
 router = APIRouter(prefix="/api")
 
@@ -51,7 +51,7 @@ async def log_in(body: LogIn, request: Request, response: Response) -> dict[str,
 
 @router.post("/logout", status_code=204)
 async def log_out(request: Request, response: Response) -> None:
-    if token := request.cookies.get(logins.COOKIE):
+    if token := request.cookies.get(LOGIN_COOKIE):
         await accounts.log_out(passwords.digest(token))
     logins.forget(request, response)
 
@@ -73,17 +73,17 @@ async def show_cart(user: logins.User) -> dict[str, Any]:
 
 
 @router.post("/cart/items")
-async def add_to_cart(body: NewItem, login: logins.Digest) -> dict[str, Any]:
+async def add_to_cart(body: NewItem, login: logins.Digest) -> Any:
     return await tf.db.run(cart.add, login, body.product_id, body.quantity, body.reference)
 
 
 @router.delete("/cart/items/{product_id}")
-async def remove_from_cart(product_id: UUID, login: logins.Digest) -> dict[str, Any]:
+async def remove_from_cart(product_id: UUID, login: logins.Digest) -> Any:
     return await tf.db.run(cart.remove, login, product_id)
 
 
 @router.post("/orders", status_code=201)
-async def place_order(body: NewOrder, login: logins.Digest) -> dict[str, Any]:
+async def place_order(body: NewOrder, login: logins.Digest) -> Any:
     return await tf.db.run(orders.place, login, body.reference)
 
 

@@ -5,14 +5,13 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 
 from shop import accounts, passwords, refusals
-
-COOKIE = "shop_login"
+from shop.service import LOGIN_COOKIE
 
 
 def remember(request: Request, response: Response, token: str) -> None:
     """Set the cookie. Over plain HTTP it cannot be Secure: browsers would drop it."""
     response.set_cookie(
-        COOKIE,
+        LOGIN_COOKIE,
         token,
         max_age=accounts.LOGIN_DAYS * 86400,
         httponly=True,
@@ -23,12 +22,12 @@ def remember(request: Request, response: Response, token: str) -> None:
 
 def forget(request: Request, response: Response) -> None:
     """Take the cookie back."""
-    response.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=request.url.scheme == "https")
+    response.delete_cookie(LOGIN_COOKIE, httponly=True, samesite="lax", secure=request.url.scheme == "https")
 
 
 def digest(request: Request) -> bytes:
     """The digest of the cookie's token, not looked up: writes look it up on the primary. Raises `NotLoggedIn`."""
-    token = request.cookies.get(COOKIE)
+    token = request.cookies.get(LOGIN_COOKIE)
     if not token:
         raise refusals.NotLoggedIn
     return passwords.digest(token)
@@ -36,7 +35,7 @@ def digest(request: Request) -> bytes:
 
 async def visitor(request: Request) -> accounts.User | None:
     """Whoever looks at a page, or None when nobody is logged in."""
-    token = request.cookies.get(COOKIE)
+    token = request.cookies.get(LOGIN_COOKIE)
     return await accounts.find(passwords.digest(token)) if token else None
 
 

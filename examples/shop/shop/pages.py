@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.templating import Jinja2Templates
 
 from shop import accounts, cart, catalogue, forms, logins, orders, passwords, pictures, refusals
-from shop.service import tf
+from shop.service import LOGIN_COOKIE, tf
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 templates = Jinja2Templates(Path(__file__).parent / "templates")
@@ -115,7 +115,7 @@ async def log_in(
 
 @router.post("/logout")
 async def log_out(request: Request) -> Response:
-    if token := request.cookies.get(logins.COOKIE):
+    if token := request.cookies.get(LOGIN_COOKIE):
         await accounts.log_out(passwords.digest(token))
     response = go("/")
     logins.forget(request, response)
