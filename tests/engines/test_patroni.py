@@ -1,0 +1,217 @@
+"""Patroni over PostgreSQL and etcd: from nothing, taken over, killed, switched, let go."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from support import databases, seats
+
+from tenfold import engines
+from tenfold.engines import etcd, patroni, postgres
+from tenfold.engines.etcd import admin as etcd_admin
+from tenfold.engines.patroni import admin, settings
+from tenfold.engines.postgres import admin as postgres_admin
+from tenfold.kit import clock
+
+pytestmark = pytest.mark.anyio
+
+ENGINES = {"postgres": postgres.ENGINE, "patroni": patroni.ENGINE, "etcd": etcd.ENGINE}
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[seats.Site]:
+    async with seats.site(tmp_path, seats.topology(replicas=2, synchronous=True), ENGINES) as made:
+        yield made
+
+
+class Writer:
+    """Inserts numbers on whichever node takes them, one after the other, and remembers what was acknowledged."""
+
+    def __init__(self, nodes: list[engines.Seat]) -> None:
+        self.nodes = nodes
+        self.acknowledged: list[int] = []
+        self.longest_seconds = 0.0
+        self._connection: databases.Connection | None = None
+
+    async def write(self) -> None:
+        """One more number, however long it takes."""
+        number = len(self.acknowledged)
+        started = time.monotonic()
+        while not await self._try(number):
+            await asyncio.sleep(0.01)
+        self.longest_seconds = max(self.longest_seconds, time.monotonic() - started)
+        self.acknowledged.append(number)
+
+    async def _try(self, number: int) -> bool:
+        for node in [self.nodes[0]] if self._connection else self.nodes:
+            try:
+                if self._connection is None:
+                    self._connection = await asyncpg.connect(
+                        host=node.address, user="shop", password=node.secrets.app, database="shop", ssl=False, timeout=1
+                    )
+                await self._connection.execute(
+                    "insert into ledger values ($1) on conflict do nothing", number, timeout=5
+                )
+                return True
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                self.close()
+        return False
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+@asynccontextmanager
+async def writing(nodes: list[engines.Seat]) -> AsyncIterator[Writer]:
+    """A writer at work on the nodes; what it was told is there is checked at the end."""
+    async with databases.app_connection(nodes[0]) as connection:
+        await connection.execute("create table if not exists ledger (number int primary key)")
+    writer = Writer(nodes)
+
+    async def work() -> None:
+        while True:
+            await writer.write()
+            await asyncio.sleep(0.002)
+
+    task = asyncio.create_task(work())
+    try:
+        yield writer
+        done = len(writer.acknowledged)
+
+        async def goes_on() -> bool:
+            return len(writer.acknowledged) > done + 3
+
+        assert await clock.until(goes_on, seconds=40, pause_seconds=0.02), "no write went through any more"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        writer.close()
+
+
+async def lost(writer: Writer, seat: engines.Seat) -> set[int]:
+    """Acknowledged numbers that the primary on this seat does not have."""
+    async with databases.app_connection(seat) as connection:
+        found = await connection.fetch("select number from ledger")
+    return set(writer.acknowledged) - {row["number"] for row in found}
+
+
+async def test_three_servers_from_nothing_become_a_primary_and_two_streaming_replicas(site: seats.Site) -> None:
+    started = time.monotonic()
+    await databases.coordination(site)
+    nodes = await databases.replicated(site)
+    print(f"\nfrom nothing to a primary and two streaming replicas: {time.monotonic() - started:.1f} s")
+    assert await etcd_admin.is_protected(nodes[0])
+    assert ["leader", "replica", "replica"] == sorted(one.role for one in await admin.members(nodes[1]))
+    assert () == await postgres_admin.reload(nodes[0])
+
+
+async def test_patroni_takes_a_running_database_over_and_lets_it_go_without_a_restart(site: seats.Site) -> None:
+    database = await databases.alone(site)
+    before = databases.postmaster(site, database)
+    seat = site.seat("database-1", "patroni")
+    async with databases.app_connection(database) as connection:
+        await connection.execute("create table kept (id int)")
+        await databases.coordination(site)
+
+        admin.prepare_take_over(seat)
+        await site.start(seat)
+        assert await clock.until(lambda: admin.is_leader(seat), seconds=15)
+        del site.running["database-1", "postgres"]
+        assert before == databases.postmaster(site, seat)
+        assert () == await postgres_admin.reload(seat), "a restart is pending after the take-over"
+
+        replica = site.seat("database-2", "patroni")
+        await site.start(replica, seconds=60)
+        await databases.settled([seat, replica])
+        await admin.set_synchronous(seat, True)
+        await connection.execute("insert into kept values (1)")
+        await admin.set_synchronous(seat, False)
+        await site.stop(replica)
+        await admin.forget_members(seat, ("database-2",))
+
+        await admin.prepare_release(seat)
+        assert await site.stop(seat)
+        await admin.finish_release(seat)
+        await postgres_admin.drop_slots(seat)
+        site.render(database)
+        assert () == await postgres_admin.reload(database), "a restart is pending after the release"
+        assert before == site.adopt(database)
+        assert [(1,)] == [tuple(row) for row in await connection.fetch("select id from kept")], "the connection was cut"
+        assert "" == await connection.fetchval("show synchronous_standby_names")
+    assert await site.stop(database)
+    after = await site.start(database)
+    assert before != after
+    async with databases.app_connection(database) as connection:
+        await connection.execute("insert into kept values (2)")
+
+
+async def test_a_dead_primary_server_is_replaced_as_soon_as_its_key_is_released(site: seats.Site) -> None:
+    await databases.coordination(site)
+    nodes = await databases.replicated(site)
+    await postgres_admin.create_roles_and_database(nodes[0])
+    await admin.set_synchronous(nodes[0], True)
+    dead, *survivors = nodes
+    async with writing(nodes) as writer:
+        await asyncio.sleep(0.5)
+        assert not await admin.release_leader_key(survivors[0]), "a replica's name released the leader's key"
+        await site.cut(dead.server.name)
+        assert await admin.release_leader_key(dead)
+        assert not await admin.release_leader_key(dead)
+        writer.nodes = survivors
+        await clock.until(lambda: _has_leader(survivors, dead), seconds=30)
+    print(f"\nlongest write over the death of the primary's server: {writer.longest_seconds:.2f} s")
+    (leader,) = [seat for seat in survivors if await admin.is_leader(seat)]
+    assert set() == await lost(writer, leader)
+    assert writer.longest_seconds < 5
+
+    await site.start(dead, seconds=60)
+    assert leader == (await databases.settled(nodes))[0], "the dead one came back as something else than a replica"
+
+
+async def _has_leader(survivors: list[engines.Seat], dead: engines.Seat) -> bool:
+    return await admin.leader(survivors[0]) not in ("", dead.server.name)
+
+
+async def test_a_planned_switch_moves_the_leadership_and_loses_nothing(site: seats.Site) -> None:
+    await databases.coordination(site)
+    nodes = await databases.replicated(site, count=2)
+    await postgres_admin.create_roles_and_database(nodes[0])
+    source, target = nodes
+    async with writing(nodes) as writer:
+        await postgres_admin.checkpoint(source)
+        await admin.switch_over(target, source.server.name, target.server.name)
+        await admin.switch_over(target, source.server.name, target.server.name)
+    print(f"\nlongest write over a planned switch under Patroni: {writer.longest_seconds:.2f} s")
+    await databases.settled([target, source])
+    assert set() == await lost(writer, target)
+    assert await admin.is_leader(target)
+
+
+async def test_a_copy_that_a_power_cut_left_half_done_is_made_anew(site: seats.Site) -> None:
+    await databases.coordination(site)
+    leader, *_ = await databases.replicated(site, count=1)
+    replica = site.seat("database-2", "patroni")
+    data = replica.root / "data" / "postgres"
+    data.mkdir(parents=True)
+    (data / "backup_label").write_text("half")
+    (data / "PG_VERSION").write_text("18\n")
+    await site.start(replica, seconds=60)
+    assert leader == (await databases.settled([leader, replica]))[0]
+
+
+async def test_the_rest_api_changes_nothing_without_the_password(site: seats.Site) -> None:
+    await databases.coordination(site)
+    leader, *_ = await databases.replicated(site, count=1)
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection(leader.address, settings.REST_PORT)
+        body = b'{"pause": true}'
+        writer.write(b"PATCH /config HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        assert b" 401 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
