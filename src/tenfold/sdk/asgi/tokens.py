@@ -32,7 +32,7 @@ class Signer:
 
     def read(self, token: str) -> position.Positions:
         """The positions of a token; none when it is not one of ours. Never raises: a client may send anything."""
-        text, _, signature = token.rpartition("_")
+        text, _, signature = token.partition("_")
         if not text or len(token) > MOST_CHARACTERS or not token.isascii():
             return NOTHING
         if not hmac.compare_digest(signature, self._signature(text)):
