@@ -174,7 +174,7 @@ async def test_a_cart_is_filled_and_emptied(customer: httpx.AsyncClient) -> None
 
 @pytest.mark.anyio
 async def test_an_order_takes_the_cart_and_the_stock(shop: Shop, customer: httpx.AsyncClient) -> None:
-    bowl = (await products(customer))[8]
+    bowl = next(one for one in await products(customer) if one["name"] == "Tide bowl")
     await put_in(customer, bowl["id"], 2)
     await put_in(customer, bowl["id"], 3)
     reference = str(uuid.uuid4())
@@ -374,7 +374,8 @@ async def test_the_login_never_leads_to_another_site(shop: Shop, next: str) -> N
 async def test_wrong_input_is_answered_with_a_page_that_says_so(visitor: httpx.AsyncClient) -> None:
     assert 404 == (await visitor.get("/products/nonsense")).status_code
     assert 404 == (await visitor.get("/?page=9")).status_code
-    assert 404 == (await visitor.get("/nowhere")).status_code
+    nowhere = await visitor.get("/nowhere")
+    assert (404, True) == (nowhere.status_code, "<h1>404</h1>" in nowhere.text)
     wrong = await visitor.post("/login", data={"email": "a@b.test", "password": "wrong"})
     assert 401 == wrong.status_code
     assert "do not match" in wrong.text

@@ -126,7 +126,7 @@ def render(
     request: Request, template: str, visitor: accounts.User | None = None, status: int = 200, **values: Any
 ) -> Response:
     """A page. It is about one person, so nothing between here and the browser may keep it."""
-    context = {"visitor": visitor, **values}
+    context = {"visitor": visitor, "status": status, **values}
     return templates.TemplateResponse(
         request, template, context, status_code=status, headers={"Cache-Control": "private, no-cache"}
     )

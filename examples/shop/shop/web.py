@@ -27,12 +27,13 @@ def create_app() -> FastAPI:
 
 async def refuse(request: Request, error: Exception) -> Response:
     """Say no: in JSON to a program, with a page to a person, who is asked to log in where that would help."""
-    status = getattr(error, "status", 0) or getattr(error, "status_code", 500)
-    message = str(getattr(error, "detail", error))
+    refusal = error if isinstance(error, refusals.Refusal) else refusals.Refusal(str(getattr(error, "detail", error)))
+    status = getattr(error, "status_code", refusal.status)
     if request.url.path.startswith("/api/"):
-        return JSONResponse({"detail": message}, status)
-    if isinstance(error, refusals.NotLoggedIn):
+        return JSONResponse({"detail": str(refusal)}, status)
+    if isinstance(refusal, refusals.NotLoggedIn):
         return pages.go(f"/login?next={request.url.path if request.method == 'GET' else '/'}")
+    message = str(refusals.NotFound() if status == 404 else refusal)
     return pages.render(request, "problem.html", status=status, message=message)
 
 
