@@ -157,6 +157,7 @@ class Prober:
             self._classifier.learn_functions(names or ())
 
     async def _pause(self) -> None:
+        await asyncio.sleep(0)  # whom this look did not satisfy waits again by then, and shortens the pause
         interval = self._interval(asyncio.get_running_loop().time())
         if interval <= FAILING_OVER_SECONDS:
             self._poked.clear()
