@@ -47,7 +47,8 @@ async def once(supervisor: supervise.Supervisor, places: seats.Seats) -> tuple[s
             started += await _revive(supervisor, places, server)
             continue
         for record in list(server.processes.values()):
-            if record.is_expected and not record.is_alive and time.time() >= record.next_start_at:
+            is_ours = not supervisor.is_starting(server.spec.name, record.name)
+            if is_ours and record.is_expected and not record.is_alive and time.time() >= record.next_start_at:
                 await supervisor.restart(server, record)
                 started.append(f"{server.spec.name}/{record.name}")
     return tuple(started)

@@ -29,6 +29,7 @@ class Supervisor:
         self.where = where
         self.store = store
         self.journal = journal
+        self._starting: set[tuple[str, str]] = set()
 
     # Servers
 
@@ -88,18 +89,28 @@ class Supervisor:
 
     # Processes
 
-    async def start_process(self, seat: engines.Seat) -> None:
+    async def start_process(self, seat: engines.Seat, *, is_stopped_on_failure: bool = True) -> None:
         """Render, start and record a process, and wait until it is ready. Twice is once.
 
-        Raises EngineFailed, with the last lines of its log, when it dies or is not ready in time: it is stopped then.
+        Raises EngineFailed, with the last lines of its log, when it dies or is not ready in time: it is stopped then,
+        unless the caller has a gentler way. Meanwhile the control loop leaves it alone.
         """
-        if not self._is_running(seat):
-            await self._launch(seat)
+        target = (seat.server.name, seat.process.name)
+        self._starting.add(target)
         try:
+            if not self._is_running(seat):
+                await self._launch(seat)
             await self._await_ready(seat)
-        except errors.EngineFailed:
-            await self.stop_process(seat.server.name, seat.process.name)
+        except (errors.EngineFailed, asyncio.CancelledError):
+            if is_stopped_on_failure:
+                await self.stop_process(*target)
             raise
+        finally:
+            self._starting.discard(target)
+
+    def is_starting(self, server: str, name: str) -> bool:
+        """Whether `start_process` is at work on it."""
+        return (server, name) in self._starting
 
     def render(self, seat: engines.Seat) -> str:
         """Write a process's files as the seat says, and return the revision they and its command have."""
@@ -122,6 +133,19 @@ class Supervisor:
             await process.stop(record.identity, Signals(record.stop_signal), record.grace_seconds)
             seconds = time.monotonic() - started
             self.journal.say("process_stopped", f"{name} on {server} stopped", subject=server, seconds=seconds)
+        record.identity = None
+        self.store.save()
+
+    async def kill_process(self, server: str, name: str) -> None:
+        """SIGKILL to one process alone; what it started runs on. It is not expected to run any more."""
+        record = self.store.server(server).processes.get(name)
+        if record is None:
+            return
+        record.is_expected = False
+        self.store.save()
+        if record.identity is not None:
+            process.send(record.identity, Signals.SIGKILL)
+            await process.gone(record.identity, 5.0)
         record.identity = None
         self.store.save()
 
@@ -206,9 +230,19 @@ class Supervisor:
             raise errors.EngineFailed(f"{record.name} on {server.spec.name}: {error}\n{last_lines(log)}") from error
         self.store.save()
 
+    async def _probe(self, seat: engines.Seat) -> engines.Health:
+        """Ready means: its probe says so, and what can only be arranged while it runs is arranged."""
+        engine = registry.engine(seat.process.engine)
+        health = await engine.probe(seat)
+        if health.is_ready:
+            try:
+                await engine.on_ready(seat)
+            except errors.EngineFailed as error:
+                return engines.Health(False, health.role, str(error))
+        return health
+
     async def _await_ready(self, seat: engines.Seat) -> None:
         record = self.store.server(seat.server.name).processes[seat.process.name]
-        engine = registry.engine(seat.process.engine)
         started = time.monotonic()
         health = engines.Health(False)
 
@@ -217,12 +251,11 @@ class Supervisor:
             process.Detached.reap()
             if not record.is_alive:
                 return True
-            health = await engine.probe(seat)
+            health = await self._probe(seat)
             return health.is_ready
 
         await clock.until(look, seconds=record.start_seconds, pause_seconds=0.05)
         if record.is_alive and health.is_ready:
-            await engine.on_ready(seat)
             record.was_ready = True
             record.restarts = 0
             self.store.save()

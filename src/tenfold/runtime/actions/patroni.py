@@ -12,26 +12,18 @@ from tenfold.runtime.actions.stage import Stage
 
 LEAD_SECONDS = 30.0
 
-COPY_SECONDS = 6 * 3600.0
-"""A replica is ready when it has copied the primary, however large it is; its death ends the wait at once."""
-
 
 async def take_over(stage: Stage, step: steps.TakeOverDatabase) -> None:
     """Patroni leads the cluster with the same postmaster that ran before."""
     seat = stage.seat(step.server, "patroni")
     if not _runs(stage, step.server):
         admin.prepare_take_over(seat)
-    await stage.supervisor.start_process(seat)
-
-    async def is_leader() -> bool:
-        return await admin.is_leader(seat)
-
-    if not await clock.until(is_leader, seconds=LEAD_SECONDS, pause_seconds=0.2):
-        await _release(stage, seat)
-        raise errors.EngineFailed(
-            f"{step.server}: Patroni did not take the database over within {LEAD_SECONDS:g} s; "
-            f"it was stopped and the database runs on; see: tenfold logs {step.server}"
-        )
+    try:
+        await stage.supervisor.start_process(seat, is_stopped_on_failure=False)
+        await _await_leader(seat)
+    except errors.EngineFailed:
+        await _abandon(stage, seat)
+        raise
     stage.supervisor.forget(step.server, "postgres")
 
 
@@ -73,6 +65,30 @@ async def remove(stage: Stage, step: steps.RemoveReplicas) -> None:
 async def release(stage: Stage, step: steps.ReleaseDatabase) -> None:
     """PostgreSQL runs on without Patroni, with the same postmaster, and is ours to mind again."""
     await _release(stage, stage.seat(step.server, "patroni"))
+
+
+async def _await_leader(seat: engines.Seat) -> None:
+    async def is_leader() -> bool:
+        try:
+            return await admin.is_leader(seat)
+        except errors.EngineFailed:
+            return False
+
+    if not await clock.until(is_leader, seconds=LEAD_SECONDS, pause_seconds=0.2):
+        raise errors.EngineFailed(
+            f"{seat.server.name}: Patroni did not take the database over within {LEAD_SECONDS:g} s; "
+            f"it was ended and the database runs on; see: tenfold logs {seat.server.name}"
+        )
+
+
+async def _abandon(stage: Stage, seat: engines.Seat) -> None:
+    """A take-over that failed: Patroni dies at once, so that it cannot stop the PostgreSQL that it did not start."""
+    await stage.supervisor.kill_process(seat.server.name, "patroni")
+    stage.supervisor.forget(seat.server.name, "patroni")
+    plain = stage.seat(seat.server.name, "postgres")
+    stage.supervisor.render(plain)
+    await admin.finish_release(seat)
+    await postgres.reload(plain)
 
 
 async def _release(stage: Stage, seat: engines.Seat) -> None:

@@ -17,10 +17,12 @@ async def start(stage: Stage, step: steps.StartProcesses) -> None:
 
 
 async def stop(stage: Stage, step: steps.StopProcesses) -> None:
-    """Every process of the step has ended."""
+    """Every process of the step has ended. A database is remembered: its data is still there."""
     for server, name in step.targets:
         if server in stage.supervisor.store.records.servers:
             await stage.supervisor.stop_process(server, name)
+            if name not in ("postgres", "patroni"):
+                stage.supervisor.forget(server, name)
 
 
 async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
