@@ -115,7 +115,7 @@ async def test_kept_connections_that_close_at_random_moments_cost_repeats_and_no
         if seen.nth > 1 and chance.random() < 0.2:
             dropped += 1
             raise Drop(is_reset=chance.random() < 0.5)
-        if chance.random() < 0.1:
+        if chance.random() < 0.02:
             asyncio.get_running_loop().call_later(0.001, server.close_idle)
         return None
 

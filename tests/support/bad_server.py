@@ -115,11 +115,14 @@ class BadServer:
         nth = 0
         while True:
             nth += 1
-            self._idle.add(writer)
+            if nth > 1:
+                self._idle.add(writer)
             try:
                 seen = await self._read(reader, number, nth)
             finally:
                 self._idle.discard(writer)
+            if writer.is_closing():
+                return  # closed while the request was on its way in: it was never worked on
             self.requests.append(seen)
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
