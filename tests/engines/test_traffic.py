@@ -120,7 +120,7 @@ async def test_kept_connections_that_close_at_random_moments_cost_repeats_and_no
         return None
 
     server.rule = drop_some
-    report = await run(server, look, order, rate=300, seconds=1)
+    report = await run(server, look, order, rate=300, seconds=1, users=10)
 
     assert {} == reasons(report)
     assert report.repeated >= dropped > 10  # and those that crossed the server's closing on their way
