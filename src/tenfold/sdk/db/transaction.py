@@ -40,6 +40,9 @@ HOOK_SECONDS = 1.0
 
 PAUSE = backoff.Backoff(first_seconds=0.005, most_seconds=0.25)
 
+CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+"""With a key, the row may have been taken by another request of the same key a moment ago."""
+
 AfterCommit = Callable[[position.Position | None], Awaitable[None]]
 
 
@@ -236,12 +239,14 @@ class Transaction(statements.Statements):
             except asyncpg.ReadOnlySQLTransactionError as error:
                 lease.demoted()
                 seen: BaseException = error
-            except asyncpg.DeadlockDetectedError as error:
+            except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError) as error:
                 lease.discard()
-                seen = error
+                raise errors.MisuseError(
+                    f"database: {error}; tenfold's own tables were expected: run `tenfold migrate`"
+                ) from error
             except BaseException as error:
                 lease.discard()
-                if not (connect.is_trouble(error) or isinstance(error, asyncpg.SerializationError)):
+                if not (connect.is_trouble(error) or isinstance(error, CONFLICTS)):
                     raise
                 seen = error
             tries += 1
