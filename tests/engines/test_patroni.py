@@ -85,6 +85,8 @@ async def writing(nodes: list[engines.Seat]) -> AsyncIterator[Writer]:
         done = len(writer.acknowledged)
 
         async def goes_on() -> bool:
+            if task.done():
+                task.result()
             return len(writer.acknowledged) > done + 3
 
         assert await clock.until(goes_on, seconds=40, pause_seconds=0.02), "no write went through any more"

@@ -1,65 +1,23 @@
 """PostgreSQL alone: made, copied, fenced, drained, switched."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from signal import SIGKILL
 
 import asyncpg
 import pytest
-from support import seats
+from support import databases, seats
 
 from tenfold import engines, errors
 from tenfold.engines import postgres
 from tenfold.engines.postgres import admin, command, settings
-from tenfold.kit import clock
+from tenfold.kit import clock, process
 
 pytestmark = pytest.mark.anyio
 
 ENGINES = {"postgres": postgres.ENGINE}
-
-
-@asynccontextmanager
-async def app_connection(seat: engines.Seat) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """A connection as the app opens it."""
-    connection = await asyncpg.connect(
-        host=seat.address, user="shop", password=seat.secrets.app, database="shop", ssl=False, timeout=5
-    )
-    try:
-        yield connection
-    finally:
-        await connection.close(timeout=2)
-
-
-async def initialised(site: seats.Site, server: str = "database-1") -> engines.Seat:
-    """A new primary with the service's roles and database."""
-    seat = site.seat(server, "postgres")
-    await site.power(seat)
-    site.render(seat)
-    admin.begin_copy(seat)
-    await site.run(seat, command.initialise(seat))
-    admin.finish_copy(seat)
-    await site.start(seat)
-    await admin.create_roles_and_database(seat)
-    return seat
-
-
-async def standby(site: seats.Site, source: engines.Seat, server: str) -> engines.Seat:
-    """A standby of `source` that streams."""
-    seat = site.seat(server, "postgres")
-    await site.power(seat)
-    site.render(seat)
-    await admin.create_slot(source, server)
-    admin.begin_copy(seat)
-    await site.run(seat, command.base_backup(seat, source))
-    admin.finish_standby(seat, source)
-    await site.start(seat)
-
-    async def is_streaming() -> bool:
-        return await admin.is_replicating_to(source, (server,))
-
-    assert await clock.until(is_streaming, seconds=10)
-    return seat
 
 
 @pytest.fixture
@@ -69,10 +27,233 @@ async def site(tmp_path: Path) -> AsyncIterator[seats.Site]:
 
 
 async def test_a_new_database_has_roles_that_can_log_in_and_the_app_owns_its_own(site: seats.Site) -> None:
-    seat = await initialised(site)
+    seat = await databases.alone(site)
     await admin.create_roles_and_database(seat)
-    async with app_connection(seat) as connection:
+    async with databases.app_connection(seat) as connection:
         await connection.execute("create table one (id int)")
         assert "shop" == await connection.fetchval("select current_user")
         assert await connection.fetchval("select pg_has_role('pg_monitor', 'member')")
         assert not await connection.fetchval("select rolsuper from pg_roles where rolname = 'shop'")
+
+
+async def test_nobody_gets_in_without_a_password_and_nowhere_but_on_its_own_address(site: seats.Site) -> None:
+    seat = await databases.alone(site)
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(host=seat.address, user="postgres", password="wrong", database="postgres", ssl=False)
+    with pytest.raises(OSError):
+        await asyncpg.connect(host="127.65.9.9", user="postgres", password="wrong", database="postgres", ssl=False)
+    async with databases.app_connection(seat) as connection:
+        assert "" == await connection.fetchval("show unix_socket_directories")
+    psql = command.psql(seat, "-Atc", "select current_user")
+    assert "shop\n" == await site.run(seat, psql)
+    assert seat.secrets.app not in " ".join(psql.argv)
+
+
+async def test_a_fenced_primary_refuses_writes_of_open_and_of_new_connections_until_it_is_unfenced(
+    site: seats.Site,
+) -> None:
+    seat = await databases.alone(site)
+    watcher = admin.Watcher(seat.address, seat.secrets.superuser)
+    async with databases.app_connection(seat) as old:
+        await old.execute("create table one (id int)")
+        await admin.fence(seat)
+        async with databases.app_connection(seat) as new:
+            for connection in (old, new):
+                with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+                    await connection.execute("insert into one values (1)")
+                assert 0 == await connection.fetchval("select count(*) from one")
+        seen = await watcher.look(2)
+        assert seen is not None
+        assert ("primary", False) == (seen.role, seen.accepts_writes)
+        await admin.unfence(seat)
+        await old.execute("insert into one values (1)")
+        seen = await watcher.look(2)
+        assert seen is not None
+        assert seen.accepts_writes
+    await watcher.close()
+
+
+async def test_a_drain_waits_for_a_writer_ends_a_forgotten_one_and_does_not_wait_for_reports(site: seats.Site) -> None:
+    seat = await databases.alone(site)
+    async with (
+        databases.app_connection(seat) as writer,
+        databases.app_connection(seat) as forgotten,
+        databases.app_connection(seat) as report,
+    ):
+        await writer.execute("create table one (id int)")
+        reading = asyncio.create_task(report.fetchval("select count(*) from (select pg_sleep(20)) as long"))
+        await writer.execute("begin; insert into one values (1)")
+        await admin.fence(seat)
+
+        finished = asyncio.create_task(_commit_later(writer))
+        started = time.monotonic()
+        assert 0 == await admin.drain(seat, seconds=10)
+        assert finished.done(), "the drain did not wait for the writer"
+        assert time.monotonic() - started < 5, "the drain waited for the report"
+
+        await admin.unfence(seat)
+        await forgotten.execute("begin; insert into one values (2)")
+        assert 1 == await admin.drain(seat, seconds=0.7)
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await forgotten.execute("commit")
+        assert 1 == await writer.fetchval("select count(*) from one")
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _commit_later(connection: databases.Connection) -> None:
+    await asyncio.sleep(0.8)
+    await connection.execute("commit")
+
+
+async def test_a_planned_switch_keeps_every_write_and_the_fence_stays_behind(site: seats.Site) -> None:
+    old = await databases.alone(site)
+    await admin.fence(old)
+    new = await databases.standby(site, old, "database-2")  # a copy of a fenced primary: the trap
+    await admin.unfence(old)
+    watcher = admin.Watcher(new.address, new.secrets.superuser)
+    acknowledged, longest = 0, 0.0
+
+    async def write() -> None:
+        nonlocal acknowledged, longest
+        started = time.monotonic()
+        while not await _insert([old, new], acknowledged):
+            await asyncio.sleep(0.01)
+        longest = max(longest, time.monotonic() - started)
+        acknowledged += 1
+
+    async def work() -> None:
+        while True:
+            await write()
+
+    async with databases.app_connection(old) as connection:
+        await connection.execute("create table ledger (number int)")
+    writer = asyncio.create_task(work())
+    await asyncio.sleep(0.3)
+    seen = await watcher.look(2)
+    assert seen is not None
+    assert ("standby", True, 1) == (seen.role, seen.is_streaming, seen.timeline)
+
+    started = time.monotonic()
+    await admin.checkpoint(old)
+    await admin.fence(old)
+    await admin.drain(old, seconds=5)
+    assert await site.stop(old)
+    last = admin.parse_control_data(await site.run(old, command.control_data(old)))
+    assert last.was_shut_down
+    assert await clock.until(lambda: admin.has_replayed(new, last.checkpoint), seconds=10)
+    await admin.promote(new)
+    print(f"\nplanned switch: {time.monotonic() - started:.2f} s", end="")
+
+    await admin.promote(new)
+    seen = await watcher.look(2)
+    assert seen is not None
+    assert ("primary", True, 2) == (seen.role, seen.accepts_writes, seen.timeline)
+    before = acknowledged
+
+    async def goes_on() -> bool:
+        return acknowledged > before + 3
+
+    assert await clock.until(goes_on, seconds=10)
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
+    print(f", longest write {longest:.2f} s")
+    async with databases.app_connection(new) as connection:
+        rows = await connection.fetch("select number from ledger")
+    assert set(range(acknowledged)) <= {row["number"] for row in rows}
+    assert longest < 5
+
+    await site.start(old)  # the fence survives a restart: a former primary cannot take a write by mistake
+    async with databases.app_connection(old) as connection:
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await connection.execute("insert into ledger values (-1)")
+    await watcher.close()
+
+
+async def _insert(nodes: list[engines.Seat], number: int) -> bool:
+    for seat in nodes:
+        try:
+            async with databases.app_connection(seat) as connection:
+                await connection.execute("insert into ledger values ($1)", number, timeout=5)
+                return True
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            continue
+    return False
+
+
+async def test_slots_of_standbys_that_are_gone_are_dropped_even_while_in_use(site: seats.Site) -> None:
+    primary = await databases.alone(site)
+    await databases.standby(site, primary, "database-2")
+    await admin.create_slot(primary, "database-3")
+    await admin.drop_slots(primary, ("database-3",))
+    await admin.drop_slots(primary, ("database-3",))
+    assert await admin.is_replicating_to(primary, ("database-2",))
+    await site.cut("database-2")
+    await admin.drop_slots(primary)
+    async with databases.app_connection(primary) as connection:
+        assert 0 == await connection.fetchval("select count(*) from pg_replication_slots")
+
+
+async def test_a_server_without_power_comes_back_though_its_lock_file_names_a_living_process(site: seats.Site) -> None:
+    seat = await databases.alone(site)
+    async with databases.app_connection(seat) as connection:
+        await connection.execute("create table kept as select 1 as id")
+    lock = settings.data_directory(seat) / "postmaster.pid"
+    await site.cut("database-1")
+    lines = lock.read_text().splitlines()
+    lock.write_text("\n".join(["1", *lines[1:]]))  # 1 always lives in a namespace
+    await site.start(seat)
+    async with databases.app_connection(seat) as connection:
+        assert 1 == await connection.fetchval("select id from kept")
+
+
+async def test_an_interrupted_copy_is_begun_anew_and_never_taken_for_a_database(site: seats.Site) -> None:
+    primary = await databases.alone(site)
+    seat = site.seat("database-2", "postgres")
+    await site.power(seat)
+    site.render(seat)
+    await admin.create_slot(primary, "database-2")
+    admin.begin_copy(seat)
+    half = settings.partial_directory(seat)
+    half.mkdir()
+    (half / "PG_VERSION").write_text("18\n")
+    assert not admin.holds_data(seat)
+    with pytest.raises(errors.EngineFailed, match="no complete cluster"):
+        admin.finish_copy(seat)
+    await databases.standby(site, primary, "database-2")
+    assert admin.holds_data(seat)
+    admin.begin_copy(seat)
+    (settings.partial_directory(seat) / "global").mkdir(parents=True)
+    (settings.partial_directory(seat) / "global" / "pg_control").touch()
+    with pytest.raises(errors.EngineFailed, match="holds a database already"):
+        admin.finish_copy(seat)
+
+
+async def test_a_watcher_sees_a_node_die_and_come_back(site: seats.Site) -> None:
+    seat = await databases.alone(site)
+    watcher = admin.Watcher(seat.address, seat.secrets.superuser)
+    first = await watcher.look(2)
+    assert first is not None
+    process.send(databases.postmaster(site, seat), SIGKILL)
+    assert await clock.until(lambda: _is_none(watcher), seconds=10)
+    await site.cut("database-1")
+    await site.start(seat)
+    again = await watcher.look(2)
+    assert again is not None
+    assert again.lsn >= first.lsn
+    await watcher.close()
+
+
+async def _is_none(watcher: admin.Watcher) -> bool:
+    return await watcher.look(1) is None
+
+
+def test_a_standby_keeps_the_settings_of_its_source_but_for_the_fence_and_whom_it_followed() -> None:
+    copied = "work_mem = '8MB'\ndefault_transaction_read_only = 'on'\nprimary_conninfo = 'host=old'\n"
+    expected = "work_mem = '8MB'\nprimary_conninfo = 'host=new options=''x'''\nprimary_slot_name = 'database_2'\n"
+    assert expected == admin.standby_settings(copied, "host=new options='x'", "database_2")
+
+
+def test_control_data_that_is_none_is_an_error_with_what_was_found() -> None:
+    with pytest.raises(errors.EngineFailed, match="cannot open"):
+        admin.parse_control_data("pg_controldata: error: cannot open file")
