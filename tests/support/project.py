@@ -30,6 +30,12 @@ class Project:
     def __init__(self, folder: Path, listen: str) -> None:
         self.folder = folder
         self.listen = listen
+        self.loads = 0
+
+    @property
+    def ledger(self) -> Path:
+        """Where the newest `load` keeps its ledger."""
+        return self.folder / f"journey-{self.loads}.ledger"
 
     @property
     def url(self) -> str:
@@ -89,14 +95,10 @@ class Project:
         """SIGKILL to the runtime alone."""
         os.kill(self.runtime_pid(), signal.SIGKILL)
 
-    @property
-    def ledger(self) -> Path:
-        """Where `load` keeps its ledger."""
-        return self.folder / "journey.ledger"
-
     def load(self, rate: float = 100.0) -> traffic.Load:
         """The shop's journeys against the front door, until the block ends."""
         plan = journeys.load("load.py", self.folder)
+        self.loads += 1
         return traffic.Load(self.url, plan, rate=rate, ledger_path=self.ledger, service="shop")
 
     async def ensure_nothing_lost(self, report: traffic.Report) -> None:
