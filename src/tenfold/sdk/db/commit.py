@@ -70,7 +70,7 @@ async def send(lease: Lease, until: float) -> Answer:
     try:
         await connection.execute(COMMIT.format(reset=connection.get_reset_query()))
     except asyncpg.PostgresError as error:
-        return _refused(error)
+        return judge(error)
     except (OSError, asyncpg.InterfaceError) as error:
         return Answer(Verdict.UNKNOWN, error=error)
     finally:
@@ -82,7 +82,7 @@ async def send(lease: Lease, until: float) -> Answer:
     return Answer(Verdict.COMMITTED, at=await _position(lease, notices.lsn, until))
 
 
-def _refused(error: asyncpg.PostgresError) -> Answer:
+def judge(error: asyncpg.PostgresError) -> Answer:
     """An ERROR of a transaction that failed before proves the rollback; a FATAL one, or any other, proves nothing."""
     if isinstance(error, asyncpg.InFailedSQLTransactionError):
         reason = (
