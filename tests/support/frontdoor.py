@@ -209,6 +209,15 @@ async def fetch(
         await connection.close()
 
 
+async def tell(address: str, path: str) -> bool:
+    """Ask one web server directly; whether it agreed."""
+    connection = await Connection.open(at=(address, 8000))
+    try:
+        return (await connection.request(path)).status == 200
+    finally:
+        await connection.close()
+
+
 async def spread(count: int, path: str = "/", source: str = "127.0.0.1", at_once: int = 1) -> Counter[str]:
     """Which web server answered how many of `count` requests, `at_once` at a time."""
     found: Counter[str] = Counter()

@@ -1,14 +1,16 @@
 """A small web server for tests of the front door, run as `python upstream.py NAME ADDRESS PORT JOURNAL`.
 
 It says who it is and which headers it got, and writes every request that began to a journal file, so that a
-test can count what really ran. Paths: `/slow?seconds=`, `/die` (ends its own process in the middle of a request),
-`/-/ready` (503 after `/-/unready`, until `/-/ready-again`), anything else answers at once.
+test can count what really ran. Paths: `/slow?seconds=`; `/die` (the first of the servers that gets it ends its own
+process in the middle of the request, the next one answers); `/-/ready` (503 after `/-/unready`, until
+`/-/ready-again`); anything else answers at once.
 """
 
 import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 
 from aiohttp import web
 
@@ -18,6 +20,7 @@ class Upstream:
 
     def __init__(self, name: str, journal: str) -> None:
         self.name = name
+        self.died = Path(f"{journal}.died")
         self.journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.is_ready = True
 
@@ -25,7 +28,8 @@ class Upstream:
         """Write the request down, do what its path says, and say what was seen."""
         body = await request.read()
         os.write(self.journal, f"{self.name} {request.method} {request.path} {request.query_string}\n".encode())
-        if request.path == "/die":
+        if request.path == "/die" and not self.died.exists():
+            self.died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep(float(request.query.get("seconds", "0")))
         headers = [[name, value] for name, value in request.headers.items()]

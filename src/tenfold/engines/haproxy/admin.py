@@ -59,6 +59,8 @@ class Traffic:
     """What goes through one balancer. Counters are those since its worker started."""
 
     public: Load
+    groups: Mapping[str, Load] = field(default_factory=dict)
+    """Of a group, `queued` counts the requests that wait for a free place on any of its servers."""
     servers: Mapping[Place, Load] = field(default_factory=dict)
     held: int = 0
     """Requests that wait because their group has no usable server."""
@@ -99,7 +101,7 @@ async def route_to(socket: Path, wanted: settings.Settings, *, drain_seconds: fl
     """
     rows = await console.statistics(socket)
     there = {(_group(row), row.server): row for row in _servers(rows)}
-    known_groups = {_group(row) for row in rows}
+    known_groups = {_group(row) for row in rows if _is_group(row)}
     asked = {
         (group.name, one.name): one for group in wanted.groups if group.name in known_groups for one in group.upstreams
     }
@@ -116,13 +118,15 @@ async def route_to(socket: Path, wanted: settings.Settings, *, drain_seconds: fl
 
 
 async def drain(socket: Path, place: Place, seconds: float = 10.0) -> bool:
-    """Give it no more requests and wait until those it has have ended; whether they did in time. `reopen` undoes it."""
-    await _tell(socket, f"set server {_path(place)} state drain")
-    if await _is_idle(socket, place, seconds / 2):
-        return True
-    # Cookies still lead to a draining server; to one in maintenance nothing does.
-    await _tell(socket, f"set server {_path(place)} state maint")
-    return await _is_idle(socket, place, seconds / 2)
+    """Give it no more requests and wait until those it has have ended; whether they did in time. `reopen` undoes it.
+
+    When it is its group's only one, requests wait meanwhile.
+    """
+    rows = await console.statistics(socket, settings.backend(place[0]))
+    # A sticky client is still led to a server in the state `drain`, to one in maintenance nobody is.
+    state = "maint" if any(row.cookie for row in rows if row.server == "BACKEND") else "drain"
+    await _tell(socket, f"set server {_path(place)} state {state}")
+    return await _is_idle(socket, place, seconds)
 
 
 async def reopen(socket: Path, place: Place) -> None:
@@ -164,7 +168,9 @@ async def stats(socket: Path) -> Traffic:
     rows = await console.statistics(socket)
     public = next(row for row in rows if row.proxy == "public")
     held = sum(row.sessions for row in rows if row.server == settings.HOLD)
-    return Traffic(_load(public), {(_group(row), row.server): _load(row) for row in _servers(rows)}, held)
+    groups = {_group(row): _load(row) for row in rows if row.server == "BACKEND" and _is_group(row)}
+    servers = {(_group(row), row.server): _load(row) for row in _servers(rows)}
+    return Traffic(_load(public), groups, servers, held)
 
 
 async def _add_all(socket: Path, servers: Mapping[Place, settings.Upstream], wanted: settings.Settings) -> None:
@@ -220,8 +226,12 @@ async def _tell(socket: Path, command: str, expected: str = "") -> None:
 
 def _servers(rows: Iterable[console.Row]) -> list[console.Row]:
     """The rows about web servers."""
-    aggregates = ("FRONTEND", "BACKEND", settings.HOLD)
-    return [row for row in rows if row.proxy.startswith(settings.backend("")) and row.server not in aggregates]
+    others = ("FRONTEND", "BACKEND", settings.HOLD)
+    return [row for row in rows if _is_group(row) and row.server not in others]
+
+
+def _is_group(row: console.Row) -> bool:
+    return row.proxy.startswith(settings.backend(""))
 
 
 def _group(row: console.Row) -> str:

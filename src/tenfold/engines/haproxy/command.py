@@ -40,7 +40,7 @@ def command(seat: engines.Seat) -> engines.Command:
 
 def check(seat: engines.Seat) -> engines.Command:
     """A program that ends at once: with code 0 when HAProxy accepts the rendered files, else with its complaints."""
-    return engines.Command(argv=(_program(), "-c", "-q", "-f", str(_file(seat))))
+    return engines.Command(argv=(_program(), "-c", "-f", str(_file(seat))))
 
 
 def _program() -> str:

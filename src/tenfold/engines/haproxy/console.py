@@ -23,7 +23,8 @@ class Row:
     status: str
     address: str
     weight: int
-    is_checked: bool
+    cookie: str
+    """The backend's: the sticky cookie's name; a server's: its value. Empty: not sticky."""
     sessions: int
     queued: int
     active_servers: int
@@ -56,7 +57,7 @@ async def ask(socket: Path, command: str, seconds: float = 5.0) -> str:
 
 async def statistics(socket: Path, proxy: str = "", seconds: float = 5.0) -> tuple[Row, ...]:
     """`show stat` as rows, of one frontend or backend or of all."""
-    answer = await ask(socket, f"show stat {proxy} -1 -1".replace("  -1 -1", ""), seconds)
+    answer = await ask(socket, f"show stat {proxy} -1 -1" if proxy else "show stat", seconds)
     return tuple(_rows(answer))
 
 
@@ -79,8 +80,8 @@ def _rows(answer: str) -> Iterator[Row]:
             server=line["svname"],
             status=line["status"],
             address=line["addr"],
-            is_checked=bool(line["check_status"]),
             weight=int(line["weight"] or 0),
+            cookie=line["cookie"],
             sessions=int(line["scur"] or 0),
             queued=int(line["qcur"] or 0),
             active_servers=int(line["act"] or 0),
