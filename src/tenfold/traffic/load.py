@@ -8,6 +8,7 @@ import asyncio
 import datetime
 import random
 import time
+import traceback
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,9 @@ DRAIN_SECONDS = 30.0
 
 INTERRUPT_SECONDS = 2.0
 """How long requests on their way get when a person stops the run."""
+
+CANCEL_SECONDS = 5.0
+"""How long a journey may take to end when it is cancelled."""
 
 IDLE_JOURNEY_SECONDS = 0.05
 """The pause after a journey that made no request, so that it cannot spin."""
@@ -122,26 +126,30 @@ class Load:
         """From the first slot to the closed ledger."""
         assert self._pacing is not None
         await asyncio.wait([self._pacing])
+        self._pacer.end()  # a pacing task that was cancelled before it began has not said so
         await self._drain()
         self._count_unsent()
         for task in self._users.values():
             task.cancel()
-        await asyncio.wait(self._users.values())
+        await asyncio.wait(self._users.values(), timeout=CANCEL_SECONDS)
         for user in self._users:
             user.close()
         await asyncio.sleep(0)  # one turn of the loop: that is when aborted transports close
         self.report.seconds = self.elapsed_seconds
         await self._ledger.close("interrupted" if self._is_stopped else "finished", self.report.seconds)
         for task in self._users.values():
-            if not task.cancelled():
+            if task.done() and not task.cancelled():
                 task.result()  # raises what a user's task died of: that would be a mistake of ours
 
     async def _drain(self) -> None:
         """Wait for the users to end, which they do when no slot is left."""
-        began = time.monotonic()
+        ends_at = time.monotonic() + DRAIN_SECONDS
+        is_cut = False
         pending = set(self._users.values())
-        while pending and time.monotonic() - began < (INTERRUPT_SECONDS if self._is_stopped else DRAIN_SECONDS):
-            if self._is_stopped:
+        while pending and time.monotonic() < ends_at:
+            if self._is_stopped and not is_cut:
+                is_cut = True
+                ends_at = min(ends_at, time.monotonic() + INTERRUPT_SECONDS)
                 self._count_unsent()
             _, pending = await asyncio.wait(pending, timeout=0.1)
 
@@ -243,11 +251,10 @@ def _source(seed: str) -> random.Random:
 
 
 def _place(error: Exception) -> str:
-    """The last line of the journey's own code in the traceback: ` (load.py:31)`."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace else ""
+    """Where the service's own code was when it failed: ` (load.py:31)`."""
+    ours = str(Path(__file__).parents[1])
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
 
 
 def _ensure_positive(**numbers: float | None) -> None:

@@ -68,7 +68,7 @@ class Pacer:
                     await asyncio.sleep(max(delay, 0))
                 self._hand_out(started + offset)
         finally:
-            self._end()
+            self.end()
 
     async def take(self) -> float:
         """The time at which the caller's next request is (or was) due. Raises `LoadOver` after the last."""
@@ -89,6 +89,14 @@ class Pacer:
         self._backlog.clear()
         return dropped
 
+    def end(self) -> None:
+        """No further slots: whoever waits for one is let go. May be called again."""
+        self.is_ending = True
+        for slot in self._waiting:
+            if not slot.done():
+                slot.set_result(None)
+        self._waiting.clear()
+
     def _hand_out(self, due: float) -> None:
         self.handed_out += 1
         slot = self._next_waiting()
@@ -104,10 +112,3 @@ class Pacer:
             if not slot.done():
                 return slot
         return None
-
-    def _end(self) -> None:
-        self.is_ending = True
-        for slot in self._waiting:
-            if not slot.done():
-                slot.set_result(None)
-        self._waiting.clear()

@@ -3,7 +3,7 @@
 Pure: no clock, no I/O. Latencies count from the intended time, failed requests included.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,9 @@ from tenfold.traffic import ledger
 LONGEST_SECONDS = 3600
 MOST_NAMES = 100
 MOST_EXAMPLES = 3
+MOST_RECENT = 100_000
+"""Latencies kept for the next interval, in case nobody ever takes one."""
+
 OTHER_NAMES = "(other names)"
 """Where requests are counted once there are `MOST_NAMES`: a name with an id in it must not eat the memory."""
 
@@ -89,7 +92,7 @@ class Report:
         self.seconds = 0.0
         """How long the run took, its last answers included; 0 while it runs."""
         self._last_write_at: float | None = None
-        self._recent: list[float] = []
+        self._recent: deque[float] = deque(maxlen=MOST_RECENT)
         self._recent_counts: Counter[str] = Counter()
 
     @property
@@ -116,10 +119,11 @@ class Report:
     def take_interval(self) -> Interval:
         """The figures since the last call."""
         taken = sorted(self._recent)
-        counts, self._recent, self._recent_counts = self._recent_counts, [], Counter()
+        counts, self._recent_counts = self._recent_counts, Counter()
+        self._recent.clear()
         rank = len(taken) - 1
         return Interval(
-            requests=len(taken),
+            requests=counts["requests"],
             failed=counts["failed"],
             repeated=counts["repeated"],
             p50_seconds=taken[round(rank * 0.50)] if taken else 0.0,
@@ -164,6 +168,7 @@ class Report:
         known = record.name in self.by_name or len(self.by_name) < MOST_NAMES
         self.by_name.setdefault(record.name if known else OTHER_NAMES, Latencies()).add(record.latency)
         self._recent.append(record.latency)
+        self._recent_counts["requests"] += 1
         if self.slowest is None or record.latency > self.slowest.latency:
             self.slowest = record
 
