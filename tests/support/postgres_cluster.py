@@ -5,8 +5,10 @@ nothing survives the test.
 """
 
 import asyncio
+import atexit
 import importlib.util
 import shutil
+import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -134,6 +136,16 @@ class Server:
         assert await self.machine.cut()
         self.machine = None
 
+    async def freeze(self) -> None:
+        """Stop every process on this machine where it is: connections stay open and nothing answers."""
+        assert self.machine is not None
+        await self.machine.run(["sh", "-c", "kill -STOP -1"], env={}, directory=self.folder, timeout_seconds=10)
+
+    async def thaw(self) -> None:
+        """Let them go on."""
+        assert self.machine is not None
+        await self.machine.run(["sh", "-c", "kill -CONT -1"], env={}, directory=self.folder, timeout_seconds=10)
+
     async def promote(self) -> None:
         """Make this replica a primary on a new timeline; returns when it accepts writes."""
         assert await self.sql("select pg_promote(true, 30)")
@@ -214,19 +226,19 @@ class Cluster:
         return bindings.Database(shards=(shard,), name=DATABASE, user=USER, password=PASSWORD, **changes)
 
     async def start(self, replicas: int) -> None:
-        """A primary with the app's role and database, and so many replicas that stream from it."""
-        first = self._server(1)
-        self.servers.append(first)
-        await first.power_on()
-        await first.run("initdb", "-D", str(first.data), "-U", "postgres", "-A", "trust", "--no-sync", "-N")
-        with (first.data / "postgresql.conf").open("a") as file:
-            file.write(SETTINGS)
-        (first.data / "pg_hba.conf").write_text(ACCESS)
-        await first.start()
-        await first.script(f"create role {USER} login password '{PASSWORD}' in role pg_monitor", "postgres")
-        await first.script(f"create database {DATABASE} owner {USER}", "postgres")
-        for _ in range(replicas):
-            await self.add_replica()
+        """A primary with the app's role and database, and so many replicas that stream from it.
+
+        All begin as copies of one that was stopped cleanly, made once a test run: a good base for a standby.
+        """
+        template = await _template(self.network, self.port)
+        self.servers = [self._server(number) for number in range(1, replicas + 2)]
+        for server in self.servers:
+            await asyncio.to_thread(shutil.copytree, template, server.data)
+        for replica in self.replicas:
+            self._make_standby(replica)
+        await asyncio.gather(*(server.start() for server in self.servers))
+        for replica in self.replicas:
+            await self.until_streaming(replica)
 
     async def add_replica(self) -> Server:
         """One more replica, copied from the primary; returns when it streams."""
@@ -318,6 +330,31 @@ class Cluster:
     def _conninfo(self, server: Server) -> str:
         source = self.primary
         return f"host={source.host} port={source.port} user=postgres application_name={server.name}"
+
+
+_made: dict[str, Path] = {}
+
+
+async def _template(network: int, port: int) -> Path:
+    """The data of a stopped server with the app's role and database."""
+    if "data" not in _made:
+        folder = Path(tempfile.mkdtemp(prefix="tenfold-postgres-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        first = Server("template", f"127.{network}.5.250", port, folder)
+        await first.power_on()
+        try:
+            await first.run("initdb", "-D", str(first.data), "-U", "postgres", "-A", "trust", "--no-sync", "-N")
+            with (first.data / "postgresql.conf").open("a") as file:
+                file.write(SETTINGS)
+            (first.data / "pg_hba.conf").write_text(ACCESS)
+            await first.start()
+            await first.script(f"create role {USER} login password '{PASSWORD}' in role pg_monitor", "postgres")
+            await first.script(f"create database {DATABASE} owner {USER}", "postgres")
+            await first.stop()
+        finally:
+            await first.kill()
+        _made["data"] = first.data
+    return _made["data"]
 
 
 @asynccontextmanager

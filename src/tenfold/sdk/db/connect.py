@@ -25,6 +25,12 @@ UNANSWERED_MILLISECONDS = 5000
 SERVER_SETTINGS = {"client_connection_check_interval": "1s"}
 """A query whose client has gone is ended within a second: that is how a read cut at its deadline ends on the server."""
 
+TROUBLE = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""InternalClientError: a server said farewell while the connection was idle; asyncpg sends nothing more on it."""
+
+ANSWERS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""Whatever a statement of our own may raise."""
+
 Init = Callable[[Any], Awaitable[None]]
 
 
@@ -58,7 +64,7 @@ class Connector:
         }
         try:
             connection: asyncpg.Connection[Any] = await asyncpg.connect(**arguments)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except ANSWERS as error:
             reason = str(error) or type(error).__name__
             raise UnreachableError(f"{node.name} ({node.host}:{node.port}): {reason}") from error
         _notice_a_dead_peer(connection)
@@ -80,7 +86,7 @@ def is_trouble(error: BaseException) -> bool:
     """Whether the connection or its server went away, goes away or does not answer; not that a statement was wrong."""
     if isinstance(error, asyncpg.OperatorInterventionError):
         return not isinstance(error, asyncpg.QueryCanceledError)
-    return isinstance(error, OSError | asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
+    return isinstance(error, TROUBLE)
 
 
 def is_lost(connection: Any, error: BaseException) -> bool:

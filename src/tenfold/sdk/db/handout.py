@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from tenfold.sdk.db import nodes, pool, primary
+from tenfold.sdk.db import connect, nodes, pool, primary
 
 log = logging.getLogger("tenfold.db")
 
@@ -85,9 +85,7 @@ class Handout:
             async with asyncio.timeout(pool.RESET_SECONDS if timeout is None else timeout):
                 await (connection.reset() if reset is None else _reset(connection, reset))
                 lsn = await connection.fetchval(FLUSHED) if self._lease is not None else None
-        except asyncpg.ReadOnlySQLTransactionError:
-            self._node.pool.discard(connection)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except connect.ANSWERS:
             self._node.pool.discard(connection)
         except BaseException:
             self._node.pool.discard(connection)

@@ -176,7 +176,7 @@ class Pool:
     async def _reset(self, connection: Connection) -> None:
         try:
             await connection.reset(timeout=RESET_SECONDS)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except connect.ANSWERS:
             self.discard(connection)
         except BaseException:
             self.discard(connection)

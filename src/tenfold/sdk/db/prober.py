@@ -92,7 +92,7 @@ class Prober:
             asked_at = loop.time()
             row = await connection.fetchrow(QUESTION, timeout=ANSWER_SECONDS)
             assert row is not None
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, connect.UnreachableError) as error:
+        except (*connect.ANSWERS, connect.UnreachableError) as error:
             self._failed(error)
             return False
         sighting = nodes.Sighting(
@@ -140,7 +140,7 @@ class Prober:
         try:
             text = await connection.fetchval("select tenfold.timeline_history()", timeout=ANSWER_SECONDS)
             shard.history, shard.history_of = position.History.parse(text or ""), sighting.timeline
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, IndexError) as error:
+        except (*connect.ANSWERS, ValueError, IndexError) as error:
             log.debug("%s: the timeline history cannot be read (%s)", self._node.name, error)
 
     async def _learn_functions(self, connection: "asyncpg.Connection[Any]") -> None:
@@ -151,7 +151,7 @@ class Prober:
         self._ask_functions_at = now + FUNCTIONS_RETRY_SECONDS
         try:
             names = await connection.fetchval(classify.FUNCTIONS, timeout=ANSWER_SECONDS)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except connect.ANSWERS as error:
             log.debug("%s: the list of functions cannot be read (%s)", self._node.name, error)
         else:
             self._classifier.learn_functions(names or ())
