@@ -31,9 +31,10 @@ def _servers_of_the_data(now: Situation) -> tuple[str, ...]:
 
 
 def start_coordination(now: Situation) -> steps.Step | None:
-    """etcd runs wherever Patroni needs it, all members started at once (alone none of them becomes ready)."""
+    """etcd runs wherever Patroni needs it, all at once: only more than half of them become ready."""
     targets = now.missing("etcd", now.coordinators)
-    if not targets:
+    powered = [name for name in now.coordinators if now.has_power(name)]
+    if not targets or 2 * len(powered) <= len(now.coordinators):
         return None
     return steps.StartProcesses(targets=targets, reason="Patroni keeps in it who the primary is")
 
@@ -60,7 +61,7 @@ def find_primary(now: Situation) -> steps.Step | None:
     if now.manager_of(now.holder) == "patroni":
         return _start_members(now)
     server = now.holder.server
-    if not now.has_power(server):
+    if not now.has_power(server) or now.holder.is_reachable:
         return None
     if _was_cut_short(now, server) and now.target is not None:
         reason = f"a switch from {server} stopped half-way: it has stopped, and {now.target} is not promoted yet"
@@ -104,6 +105,20 @@ def let_write_again(now: Situation) -> steps.Step | None:
     if now.primary is None or now.primary.accepts_writes or now.is_ready_to_switch:
         return None
     return steps.UnfenceDatabase(server=now.primary.server, reason="a switch that was cut short holds its writes")
+
+
+def publish(now: Situation) -> steps.Step | None:
+    """The app knows every server that the primary is or may be on: before it can move there, be it by its death."""
+    if now.primary is None:
+        return None
+    names = (*now.homes, *(() if now.primary.server in now.homes else (now.primary.server,)))
+    if sorted(names) != sorted(now.there.published):
+        reason = "it finds out by itself which of them is the primary" if len(names) > 1 else "the primary is there"
+    elif not now.there.is_published:
+        reason = "its settings have changed"
+    else:
+        return None
+    return steps.PublishBindings(databases=names, reason=reason)
 
 
 def relax_synchronous(now: Situation) -> steps.Step | None:
@@ -154,21 +169,6 @@ def join_replicas(now: Situation) -> steps.Step | None:
     count = now.topology.database.replicas
     reason = f"database.replicas is {count}" if now.wants_patroni else "the primary moves there"
     return steps.JoinReplicas(servers=tuple(missing), reason=reason)
-
-
-def publish(now: Situation) -> steps.Step | None:
-    """The app knows the primary and every copy that stays, and nothing else."""
-    if now.primary is None:
-        return None
-    names = [name for name in now.homes if now.there.database(name) is not None]
-    names += [] if now.primary.server in names else [now.primary.server]
-    if sorted(names) != sorted(now.there.published):
-        reason = "it finds out by itself which of them is the primary" if len(names) > 1 else "the primary is there"
-    elif not now.there.is_published:
-        reason = "its settings have changed"
-    else:
-        return None
-    return steps.PublishBindings(databases=tuple(names), reason=reason)
 
 
 def require_synchronous(now: Situation) -> steps.Step | None:
@@ -245,12 +245,12 @@ RULES = (
     stop_second_primary,
     find_primary,
     let_write_again,
+    publish,
     relax_synchronous,
     copy_primary,
     take_over,
     restart_members,
     join_replicas,
-    publish,
     require_synchronous,
     switch,
     switch_over,

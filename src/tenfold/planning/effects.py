@@ -71,7 +71,8 @@ def _started(there: Snapshot, servers: list[str], now: Situation) -> tuple[snaps
 def _running(node: snapshot.DatabaseNode, now: Situation, *, is_primary: bool) -> snapshot.DatabaseNode:
     manager = now.manager_of(node)
     if is_primary:
-        return replace(node, manager=manager, role="primary", is_reachable=True, accepts_writes=True)
+        may_be_fenced = manager == "postgres" and len(now.there.databases) > 1
+        return replace(node, manager=manager, role="primary", is_reachable=True, accepts_writes=not may_be_fenced)
     return replace(node, manager=manager, role="standby", is_reachable=True, is_streaming=True)
 
 

@@ -107,9 +107,14 @@ class Situation:
 
     @property
     def holder(self) -> snapshot.DatabaseNode | None:
-        """The copy that is furthest along, whether it runs or not: the newest timeline, and on it the primary."""
+        """The copy that is furthest along, whether it runs or not: the newest timeline, and on it the primary.
+
+        A standby that runs outside Patroni cannot be the primary that is looked for, unless there is no other copy.
+        """
+        nodes = self.there.databases
+        possible = [node for node in nodes if not (node.manager == "postgres" and node.role == "standby")]
         return max(
-            self.there.databases,
+            possible or nodes,
             key=lambda node: (node.timeline, node.role == "primary", node.lsn, node.server in self.homes),
             default=None,
         )

@@ -1,0 +1,297 @@
+"""What each step does to the simulated world, moment by moment.
+
+Every `yield` is a moment at which the runtime may die: the test then stops, looks, and plans again.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from support.simulated_world import READY, STARTING, STOPPED, Copy, Server, ServerState, World
+from tenfold.planning import plan, steps
+from tenfold.topology import layout, tiers
+
+Moments = Iterator[None]
+Revisions = Mapping[steps.Target, str]
+
+
+def perform(world: World, step: steps.Step, topology: tiers.Topology, revisions: Revisions | None = None) -> Moments:
+    """Carry out one step. Time goes by at each moment, and once at the end."""
+    stage = Stage(world, topology, revisions or {})
+    for _ in ACTIONS[type(step)](stage, step):
+        world.moment()
+        yield
+    world.moment()
+
+
+class Stage:
+    def __init__(self, world: World, topology: tiers.Topology, revisions: Revisions) -> None:
+        self.world = world
+        self.wanted = layout.layout(topology)
+        self.revisions = revisions
+
+    def server(self, name: str) -> Server:
+        server = self.world.servers[name]
+        assert server.state is ServerState.RUNNING, f"{name} has no power"
+        return server
+
+    def set(self, server: str, process: str, state: Any) -> None:
+        self.server(server).processes[process] = state
+        if state is READY:
+            self.server(server).revisions[process] = self.revisions.get((server, process), "")
+
+    def start_servers(self, step: steps.StartServers) -> Moments:
+        for name in step.servers:
+            if name in self.world.servers:
+                assert self.world.servers[name].state is not ServerState.KILLED, f"{name} was killed and must stay off"
+                self.world.servers[name].state = ServerState.RUNNING
+            else:
+                spec = self.wanted.server(name)
+                assert spec is not None
+                self.world.servers[name] = Server(spec)
+            yield
+
+    def start_processes(self, step: steps.StartProcesses) -> Moments:
+        for server, name in step.targets:
+            self.set(server, name, STARTING)
+            yield
+        for server, name in step.targets:
+            self._ready(server, name)
+            yield
+
+    def _ready(self, server: str, name: str) -> None:
+        if name == "etcd" and not self.world.has_coordination:
+            return
+        if name == "granian":
+            assert self.world.is_migrated, "new code starts before its schema is there"
+            assert self.world.is_published, "the app starts without its bindings"
+        if name in ("postgres", "patroni"):
+            copy = self.world.copies[server]
+            assert copy.is_patronis == (name == "patroni"), f"{name} does not run the copy on {server}"
+        if name == "haproxy" and not self.world.runs(server, name):
+            self.world.doors[server] = {one.name for one in self.wanted.running("granian")}
+            self.world.door_revisions[server] = self.revisions.get((server, name), "")
+        self.set(server, name, READY)
+
+    def stop_processes(self, step: steps.StopProcesses) -> Moments:
+        for server, name in step.targets:
+            if name == "granian":
+                routing = [door for door in self.world.running("haproxy") if server in self.world.doors[door]]
+                assert not routing, f"{server} stops, and {routing} give it requests"
+            if name in ("postgres", "patroni"):
+                assert server not in self.world.witnesses, f"commits wait for {server}"
+                self._flush(server)
+            self.set(server, name, STOPPED)
+            yield
+
+    def _flush(self, server: str) -> None:
+        """A primary that is stopped politely sends everything first."""
+        for copy in self.world.copies.values():
+            if self.world.is_following(copy) and self.world.primary is self.world.copies.get(server):
+                copy.writes = self.world.copies[server].writes
+
+    def replace_processes(self, step: steps.ReplaceProcesses) -> Moments:
+        for server, name in step.targets:
+            doors = [door for door in self.world.running("haproxy") if server in self.world.doors[door]]
+            for door in doors:
+                self.world.doors[door].discard(server)
+            self.world.drained.add(server)
+            yield
+            self.set(server, name, STOPPED)
+            yield
+            self._ready(server, name)
+            self.world.drained.discard(server)
+            for door in doors:
+                self.world.doors[door].add(server)
+            yield
+
+    def configure(self, step: steps.ConfigureBalancer) -> Moments:
+        assert self.world.runs(step.server, "haproxy")
+        self.world.doors[step.server] |= set(step.web_servers)
+        self.world.drained -= set(step.web_servers)
+        yield
+        self.world.doors[step.server] &= set(step.web_servers)
+        yield
+        self.world.door_revisions[step.server] = self.revisions.get((step.server, "haproxy"), "")
+
+    def remove_servers(self, step: steps.RemoveServers) -> Moments:
+        for name in step.servers:
+            server = self.world.servers[name]
+            alive = [one for one, state in server.processes.items() if state is not STOPPED]
+            assert not alive or server.state is not ServerState.RUNNING, f"{name} goes while {alive} run"
+            server.state = ServerState.STOPPED if server.state is ServerState.RUNNING else server.state
+            yield
+            self.world.copies.pop(name, None)
+            del self.world.servers[name]
+            yield
+
+    def discard(self, step: steps.DiscardData) -> Moments:
+        for name in step.servers:
+            assert not self.world.is_up(self.world.copies[name]), f"the data on {name} is in use"
+            del self.world.copies[name]
+            yield
+
+    # the database
+
+    def initialise(self, step: steps.InitialiseDatabase) -> Moments:
+        assert not self.world.copies, "there is data already"
+        yield
+        self.world.copies[step.server] = Copy(step.server)
+        self.set(step.server, "postgres", STOPPED)
+        yield
+        self.set(step.server, "postgres", READY)
+
+    def copy(self, step: steps.CopyDatabase) -> Moments:
+        source = self.world.copies[step.source]
+        assert source in self.world.primaries
+        self.world.copies.pop(step.target, None)
+        self.server(step.target).processes.pop("patroni", None)
+        yield
+        self.world.copies[step.target] = Copy(step.target, source.timeline, source.writes, is_standby=True)
+        self.set(step.target, "postgres", STOPPED)
+        yield
+        self.set(step.target, "postgres", READY)
+
+    def switch(self, step: steps.SwitchDatabase) -> Moments:
+        source, target = self.world.copies[step.source], self.world.copies[step.target]
+        assert step.target in self.world.published, "the app would not find the new primary"
+        if self.world.is_up(source):
+            source.is_fenced = True
+            yield
+            target.writes = source.writes
+            self.set(step.source, "postgres", STOPPED)
+            yield
+        assert self.world.is_up(target)
+        if target.is_standby:
+            assert target.writes == source.writes, "the standby has not everything"
+            target.is_standby, target.is_fenced = False, False
+            target.timeline = source.timeline + 1
+        yield
+
+    def unfence(self, step: steps.UnfenceDatabase) -> Moments:
+        self.world.copies[step.server].is_fenced = False
+        yield
+
+    def take_over(self, step: steps.TakeOverDatabase) -> Moments:
+        copy = self.world.copies[step.server]
+        assert self.world.has_coordination
+        assert self.world.is_up(copy)
+        self.set(step.server, "patroni", STARTING)
+        yield
+        copy.is_patronis = True
+        del self.server(step.server).processes["postgres"]
+        self.set(step.server, "patroni", READY)
+        yield
+
+    def release(self, step: steps.ReleaseDatabase) -> Moments:
+        copy = self.world.copies[step.server]
+        members = [one.server for one in self.world.copies.values() if one.is_patronis and self.world.is_up(one)]
+        assert members == [step.server], f"{members} still follow Patroni"
+        assert not self.world.is_synchronous, "commits would wait for ever"
+        yield
+        copy.is_patronis = False
+        del self.server(step.server).processes["patroni"]
+        self.set(step.server, "postgres", READY)
+        yield
+
+    def join(self, step: steps.JoinReplicas) -> Moments:
+        primary = self.world.primary
+        assert primary is not None
+        assert primary.is_patronis, "replicas join Patroni's primary"
+        for name in step.servers:
+            self.world.copies.pop(name, None)
+            self.server(name).processes.pop("postgres", None)
+            self.set(name, "patroni", STARTING)
+            yield
+        for name in step.servers:
+            timeline, writes = primary.timeline, primary.writes
+            self.world.copies[name] = Copy(name, timeline, writes, is_standby=True, is_patronis=True)
+            self.set(name, "patroni", READY)
+            yield
+
+    def switch_over(self, step: steps.SwitchOver) -> Moments:
+        source, target = self.world.copies[step.source], self.world.copies[step.target]
+        if target.is_standby:
+            assert self.world.is_following(target)
+            source.is_fenced = True
+            yield
+            target.writes = source.writes
+            source.is_standby, source.is_fenced = True, False
+            target.is_standby = False
+            target.timeline += 1
+        yield
+
+    def remove_replicas(self, step: steps.RemoveReplicas) -> Moments:
+        for name in step.servers:
+            assert self.world.copies[name] is not self.world.primary, f"{name} is the primary"
+        for name in step.servers:
+            self.set(name, "patroni", STOPPED)
+            yield
+
+    def change_synchronous(self, step: steps.ChangeSynchronous) -> Moments:
+        self.world.is_synchronous = step.is_synchronous
+        yield
+
+    # the app
+
+    def publish(self, step: steps.PublishBindings) -> Moments:
+        self.world.published, self.world.is_published = step.databases, True
+        yield
+
+    def migrate(self, _: steps.Migrate) -> Moments:
+        assert self.world.primary is not None
+        assert not self.world.primary.is_fenced
+        self.world.is_migrated = True
+        yield
+
+
+ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Moments]] = {
+    steps.StartServers: Stage.start_servers,
+    steps.StartProcesses: Stage.start_processes,
+    steps.StopProcesses: Stage.stop_processes,
+    steps.ReplaceProcesses: Stage.replace_processes,
+    steps.ConfigureBalancer: Stage.configure,
+    steps.RemoveServers: Stage.remove_servers,
+    steps.DiscardData: Stage.discard,
+    steps.InitialiseDatabase: Stage.initialise,
+    steps.CopyDatabase: Stage.copy,
+    steps.SwitchDatabase: Stage.switch,
+    steps.UnfenceDatabase: Stage.unfence,
+    steps.TakeOverDatabase: Stage.take_over,
+    steps.ReleaseDatabase: Stage.release,
+    steps.JoinReplicas: Stage.join,
+    steps.SwitchOver: Stage.switch_over,
+    steps.RemoveReplicas: Stage.remove_replicas,
+    steps.ChangeSynchronous: Stage.change_synchronous,
+    steps.PublishBindings: Stage.publish,
+    steps.Migrate: Stage.migrate,
+}
+
+
+def change(
+    world: World, topology: tiers.Topology, revisions: Revisions | None = None
+) -> Iterator[tuple[steps.Step, bool]]:
+    """Plan and carry out until nothing is left to do; yields each moment's step, and whether the step is done."""
+    for _ in range(6):
+        made = plan.make(topology, world.look(topology), revisions)
+        if made.is_empty:
+            return
+        for step in made.steps:
+            for _ in perform(world, step, topology, revisions):
+                yield step, False
+            yield step, True
+    rest = plan.make(topology, world.look(topology), revisions)
+    assert rest.is_empty, f"there is still to do: {[step.title for step in rest.steps]}"
+
+
+def reach(world: World, topology: tiers.Topology, revisions: Revisions | None = None) -> list[steps.Step]:
+    """Change the world to this topology without an interruption. Returns the steps."""
+    return [step for step, is_done in change(world, topology, revisions) if is_done]
+
+
+def serving(topology: tiers.Topology) -> World:
+    """A world in which this topology is up and takes requests."""
+    world = World()
+    reach(world, topology)
+    world.is_serving = True
+    world.moment()
+    return world

@@ -1,0 +1,255 @@
+"""A service that exists only as values: servers, copies of the data, front doors; and what must hold at every moment.
+
+It is written from what the steps promise, not from `planning/effects`, and knows the half-done states that those
+leave out. `simulated_steps` moves it; `World.look` gives the snapshot that planning gets to see.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from tenfold.observation import snapshot
+from tenfold.topology import layout, tiers
+
+ServerState = snapshot.ServerState
+ProcessState = snapshot.ProcessState
+READY, STARTING, STOPPED = ProcessState.READY, ProcessState.STARTING, ProcessState.STOPPED
+
+
+@dataclass
+class Copy:
+    """A whole copy of the data. `writes` counts the commits that it holds, in their one order."""
+
+    server: str
+    timeline: int = 1
+    writes: int = 0
+    is_standby: bool = False
+    is_fenced: bool = False
+    is_patronis: bool = False
+
+
+@dataclass
+class Server:
+    spec: layout.Server
+    state: ServerState = ServerState.RUNNING
+    processes: dict[str, ProcessState] = field(default_factory=dict)
+    revisions: dict[str, str] = field(default_factory=dict)
+
+    def clone(self) -> "Server":
+        return Server(self.spec, self.state, dict(self.processes), dict(self.revisions))
+
+    def runs(self, name: str) -> bool:
+        return self.state is ServerState.RUNNING and self.processes.get(name) is READY
+
+
+@dataclass
+class World:
+    """All of it. `tells_stopped` is false for an observer that cannot read the files of a stopped copy."""
+
+    servers: dict[str, Server] = field(default_factory=dict)
+    copies: dict[str, Copy] = field(default_factory=dict)
+    doors: dict[str, set[str]] = field(default_factory=dict)
+    drained: set[str] = field(default_factory=set)
+    door_revisions: dict[str, str] = field(default_factory=dict)
+    witnesses: set[str] = field(default_factory=set)
+    is_synchronous: bool = False
+    acknowledged: int = 0
+    published: tuple[str, ...] = ()
+    is_published: bool = False
+    is_migrated: bool = False
+    is_serving: bool = False
+    """Whether requests come in: from then on no moment may go by without a front door that works."""
+    has_accidents: bool = False
+    """Whether servers are killed: then nobody expects the front door to work, or the app to know a primary at once."""
+    tells_stopped: bool = True
+
+    def clone(self) -> "World":
+        """Another world like this one, with a future of its own."""
+        servers = {name: one.clone() for name, one in self.servers.items()}
+        copies = {name: dataclasses.replace(one) for name, one in self.copies.items()}
+        doors = {name: set(routes) for name, routes in self.doors.items()}
+        sets = {"drained": set(self.drained), "witnesses": set(self.witnesses)}
+        revisions = dict(self.door_revisions)
+        return dataclasses.replace(self, servers=servers, copies=copies, doors=doors, door_revisions=revisions, **sets)
+
+    # what runs
+
+    def runs(self, server: str, name: str) -> bool:
+        return server in self.servers and self.servers[server].runs(name)
+
+    def running(self, name: str) -> set[str]:
+        return {server for server in self.servers if self.runs(server, name)}
+
+    def is_up(self, copy: Copy) -> bool:
+        return self.runs(copy.server, "patroni" if copy.is_patronis else "postgres")
+
+    @property
+    def primaries(self) -> list[Copy]:
+        return [copy for copy in self.copies.values() if self.is_up(copy) and not copy.is_standby]
+
+    @property
+    def primary(self) -> Copy | None:
+        return max(self.primaries, key=lambda copy: copy.timeline, default=None)
+
+    def is_following(self, copy: Copy) -> bool:
+        primary = self.primary
+        return primary is not None and self.is_up(copy) and copy.is_standby and copy.is_patronis == primary.is_patronis
+
+    @property
+    def has_coordination(self) -> bool:
+        members = [server for server in self.servers.values() if server.spec.tier == "coordination"]
+        alive = [one for one in members if one.state is ServerState.RUNNING and "etcd" in one.processes]
+        return 2 * len([one for one in alive if one.processes["etcd"] in (READY, STARTING)]) > len(members)
+
+    # one moment
+
+    def moment(self) -> None:
+        """Time goes by: coordination answers, Patroni elects, standbys follow, a write is made; then all is checked."""
+        self._elect()
+        self._follow()
+        self._write()
+        self._check()
+
+    def _elect(self) -> None:
+        for server in self.running_or_starting("etcd"):
+            self.servers[server].processes["etcd"] = READY if self.has_coordination else STARTING
+        members = [copy for copy in self.copies.values() if copy.is_patronis and self.is_up(copy)]
+        leaders = [copy for copy in members if not copy.is_standby]
+        if self.has_coordination and members and len(leaders) != 1:
+            chosen = max(members, key=lambda copy: (copy.writes, not copy.is_standby, copy.timeline))
+            if chosen.is_standby:
+                chosen.timeline = max(copy.timeline for copy in self.copies.values()) + 1
+            for copy in members:
+                copy.is_standby = copy is not chosen
+
+    def running_or_starting(self, name: str) -> list[str]:
+        states = (READY, STARTING)
+        return [
+            key
+            for key, one in self.servers.items()
+            if one.state is ServerState.RUNNING and one.processes.get(name) in states
+        ]
+
+    def _follow(self) -> None:
+        """Standbys outside Patroni are one write behind, as long as their primary takes writes."""
+        primary = self.primary
+        if primary is None:
+            return
+        for copy in self.copies.values():
+            if self.is_following(copy):
+                copy.timeline = primary.timeline
+                copy.writes = primary.writes
+        self.witnesses = {
+            copy.server for copy in self.copies.values() if self.is_synchronous and self.is_following(copy)
+        }
+
+    def _write(self) -> None:
+        """One commit on whatever takes one."""
+        for copy in self.primaries:
+            if copy.is_fenced:
+                continue
+            assert copy.writes == self.acknowledged, f"{copy.server} takes writes and has lost some"
+            copy.writes += 1
+            self._replicate(copy)
+            self.acknowledged = copy.writes
+
+    def _replicate(self, primary: Copy) -> None:
+        """A synchronous commit is on a replica, too, before it is acknowledged. Patroni strikes dead ones off."""
+        if not self.is_synchronous:
+            return
+        assert primary.is_patronis, "commits wait for replicas, and nobody strikes dead ones off"
+        for copy in self.copies.values():
+            if self.is_following(copy):
+                copy.writes = primary.writes
+
+    def _check(self) -> None:
+        writable = [copy.server for copy in self.primaries if not copy.is_fenced]
+        assert len(writable) <= 1, f"two primaries take writes: {writable}"
+        assert not self.copies or max(copy.writes for copy in self.copies.values()) == self.acknowledged, "writes lost"
+        assert self.copies or not self.acknowledged, "the last copy of the data is gone"
+        if self.running("granian") and writable and not self.has_accidents:
+            assert writable[0] in self.published, f"the app does not know {writable[0]}, where writes go"
+        if self.is_serving:
+            self._check_doors()
+
+    def _check_doors(self) -> None:
+        doors = self.running("haproxy")
+        assert doors, "no front door is open"
+        for door in doors:
+            assert self.doors[door] & self.running("granian"), f"{door} has nobody to give a request to"
+
+    # what planning sees
+
+    def look(self, topology: tiers.Topology) -> snapshot.Snapshot:
+        """The snapshot of this moment."""
+        return snapshot.Snapshot(
+            service=topology.service.name,
+            network=NETWORK,
+            servers=tuple(self._server(one) for one in self.servers.values()),
+            databases=tuple(self._node(copy) for copy in self.copies.values()),
+            balancers=tuple(self._balancer(name) for name in sorted(self.running("haproxy"))),
+            published=self.published,
+            is_synchronous=self.is_synchronous,
+            is_migrated=self.is_migrated and self.primary is not None,
+            is_published=self.is_published,
+        )
+
+    def _server(self, one: Server) -> snapshot.Server:
+        processes = tuple(
+            snapshot.Process(name, name, self._state(one, state), revision=one.revisions.get(name, ""))
+            for name, state in one.processes.items()
+        )
+        return snapshot.Server(
+            one.spec.name, one.spec.region, one.spec.tier, one.spec.address(NETWORK), one.state, processes
+        )
+
+    def _state(self, server: Server, state: ProcessState) -> ProcessState:
+        if server.state is ServerState.RUNNING or state is STOPPED:
+            return state
+        return ProcessState.FAILED
+
+    def _node(self, copy: Copy) -> snapshot.DatabaseNode:
+        is_up, manager = self.is_up(copy), "patroni" if copy.is_patronis else "postgres"
+        is_told = is_up or self.tells_stopped
+        return snapshot.DatabaseNode(
+            server=copy.server,
+            shard=0,
+            manager=manager if is_up else "",  # type: ignore[arg-type]
+            role=("standby" if copy.is_standby else "primary") if is_told else "",
+            is_reachable=is_up,
+            accepts_writes=is_up and not copy.is_standby and not copy.is_fenced,
+            timeline=copy.timeline if is_told else 0,
+            lsn=copy.writes if is_told else 0,
+            is_streaming=self.is_following(copy),
+            last_manager=manager if self.tells_stopped else "",  # type: ignore[arg-type]
+        )
+
+    def _balancer(self, name: str) -> snapshot.Balancer:
+        backends = tuple(
+            snapshot.Backend(server, "", "drain" if server in self.drained else "up")
+            for server in sorted(self.doors[name] | self.drained)
+        )
+        return snapshot.Balancer(name, backends, self.door_revisions.get(name, ""))
+
+    # what people and accidents do
+
+    def kill(self, name: str) -> None:
+        """The power cut of `tenfold server kill`."""
+        self.has_accidents, self.is_serving = True, False
+        self.servers[name].state = ServerState.KILLED
+
+    def start(self, name: str) -> None:
+        """`tenfold server start`: the server has power, and its processes wait for a plan."""
+        server = self.servers[name]
+        server.state = ServerState.RUNNING
+        server.processes = dict.fromkeys(server.processes, STOPPED)
+
+    def down(self) -> None:
+        """`tenfold down`: everything stops politely, standbys first; the data stays."""
+        self.is_serving = False
+        for server in self.servers.values():
+            if server.state is ServerState.RUNNING:
+                server.state = ServerState.STOPPED
+                server.processes = dict.fromkeys(server.processes, STOPPED)
+
+
+NETWORK = 66
