@@ -7,6 +7,7 @@ nothing survives the test.
 import asyncio
 import atexit
 import importlib.util
+import os
 import shutil
 import tempfile
 import uuid
@@ -27,7 +28,12 @@ assert _WHEEL.origin is not None
 BINARIES = Path(_WHEEL.origin).parent / "pginstall" / "bin"
 DATABASE, USER, PASSWORD = "shop", "app", "app-password"
 
-SETTINGS = """
+# A power cut leaves shared memory behind for good, files below the data folder only until that is deleted.
+SHARED_MEMORY = "mmap"
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+SETTINGS = f"""
+dynamic_shared_memory_type = {SHARED_MEMORY}
 fsync = off
 full_page_writes = on
 wal_level = replica
@@ -200,12 +206,19 @@ class Server:
 
 @dataclass(slots=True)
 class Cluster:
-    """A primary and its replicas; `primary` follows `fail_over`."""
+    """A primary and its replicas; `primary` follows `fail_over`.
+
+    Its data is in memory where there is a file system for that, else in `folder`: it has thousands of small files.
+    """
 
     folder: Path
     network: int
     port: int = 5432
     servers: list[Server] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if MEMORY is not None:
+            self.folder = Path(tempfile.mkdtemp(prefix="tenfold-postgres-", dir=MEMORY))
 
     @property
     def primary(self) -> Server:
@@ -338,7 +351,7 @@ _made: dict[str, Path] = {}
 async def _template(network: int, port: int) -> Path:
     """The data of a stopped server with the app's role and database."""
     if "data" not in _made:
-        folder = Path(tempfile.mkdtemp(prefix="tenfold-postgres-"))
+        folder = Path(tempfile.mkdtemp(prefix="tenfold-postgres-", dir=MEMORY))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         first = Server("template", f"127.{network}.5.250", port, folder)
         await first.power_on()
