@@ -1,9 +1,10 @@
 """The front door changes while requests pass through it: servers, settings, and the door itself."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from signal import SIGKILL, SIGUSR1
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGUSR1
 
 import pytest
 
@@ -12,7 +13,7 @@ from support.frontdoor import House
 from tenfold import engines, errors
 from tenfold.engines import haproxy
 from tenfold.engines.haproxy import admin, command, render, settings
-from tenfold.kit import clock, files
+from tenfold.kit import clock, files, process
 from tenfold.topology import layout, tiers
 
 pytestmark = pytest.mark.anyio
@@ -206,6 +207,26 @@ async def test_one_of_two_doors_stops_under_many_new_connections_and_none_fails(
     assert [] == load.failures
 
 
+async def test_connections_that_a_stopping_door_had_not_accepted_yet_are_accepted_by_the_other(house: House) -> None:
+    """The worker is made to sleep, so that connections surely wait in its queue when its listener closes."""
+    wanted = topology(balancers=2)
+    first, second = (frontdoor.seat(house.folder, wanted, number) for number in (0, 1))
+    await house.web(first)
+    leaving = await house.door(first)
+    await house.door(second)
+    (worker,) = process.children(leaving.pid)
+
+    os.kill(worker, SIGSTOP)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(frontdoor.fetch()) for _ in range(40)]
+        assert await clock.until(lambda: _connected(tasks), seconds=5)
+        os.kill(worker, SIGUSR1)
+        os.kill(worker, SIGCONT)
+
+    assert [200] * 40 == [task.result().status for task in tasks]
+    assert 0 == await leaving.ended(10)
+
+
 async def test_idle_connections_end_politely_when_a_door_stops(house: House) -> None:
     wanted = topology(balancers=2)
     first, second = (frontdoor.seat(house.folder, wanted, number) for number in (0, 1))
@@ -286,6 +307,20 @@ async def test_a_new_group_of_web_servers_is_routed_to_after_a_reload(house: Hou
 
 async def _began(house: House) -> bool:
     return bool(house.journal())
+
+
+async def _connected(tasks: list[asyncio.Task[frontdoor.Answer]]) -> bool:
+    """Whether every request has been answered or waits in the queue of the worker that sleeps."""
+    done = sum(task.done() for task in tasks)
+    return done + _waiting_in_queues() == len(tasks)
+
+
+def _waiting_in_queues() -> int:
+    """Connections to the front door that no process has accepted yet (the receive queue of listening sockets)."""
+    address = "".join(f"{int(part):02X}" for part in reversed(frontdoor.LISTEN[0].split(".")))
+    local = f"{address}:{frontdoor.LISTEN[1]:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[2], 16) for row in rows if row[1] == local and row[3] == "0A")
 
 
 async def _is_closed(seat: engines.Seat) -> bool:

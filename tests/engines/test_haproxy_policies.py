@@ -169,6 +169,21 @@ async def test_a_sticky_client_stays_and_its_cookie_tells_nothing(house: House) 
     assert moved.server != "web-1"
 
 
+async def test_a_server_that_joins_gets_sticky_clients_too(house: House) -> None:
+    balancer = tiers.Balancer(policy="round_robin", sticky=True)
+    seat = frontdoor.seat(house.folder, frontdoor.topology(balancer=balancer))
+    await house.web(seat)
+    await house.door(frontdoor.with_web(seat, "web-1"))
+
+    await admin.configure(seat)
+    answers = [await frontdoor.fetch() for _ in range(4)]
+    joined = next(answer for answer in answers if answer.server == "web-2")
+    cookie = joined.headers["set-cookie"].split(";")[0]
+    again = [await frontdoor.fetch(headers={"Cookie": cookie}) for _ in range(4)]
+
+    assert {"web-2"} == {answer.server for answer in again}
+
+
 async def _began(house: House, count: int) -> bool:
     return len(house.journal()) >= count
 

@@ -39,9 +39,9 @@ def seat(folder: Path, wanted: tiers.Topology, number: int = 0) -> engines.Seat:
     process = server.process("haproxy")
     assert process is not None
     root = folder / server.name
-    for name in ("data", "config", "log", "run"):
+    for name in ("data", "config", "log"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    run = files.socket_folder(root / "run")
+    run = files.socket_folder(folder / "run")
     bindings = folder / "bindings.json"
     return engines.Seat(process, server, wanted, place, NETWORK, root, folder, bindings, SECRETS, run)
 

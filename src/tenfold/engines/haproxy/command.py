@@ -1,9 +1,11 @@
 """How HAProxy is found, started, checked and stopped.
 
-Called by `runtime/supervise`. It spawns nothing: a command is a value.
+Called by `runtime/supervise`. It spawns nothing: a command is a value. It asks the world one question, when a front
+door is about to open: is there another one whose listening socket it can share?
 """
 
 import shutil
+import socket
 from pathlib import Path
 from signal import SIGUSR1
 
@@ -29,9 +31,13 @@ def command(seat: engines.Seat) -> engines.Command:
 
     The stop signal is a soft stop: the listeners close, requests in flight end, idle client connections end with
     their next answer or by their own timeout, and `hard-stop-after` cuts what is left just before the grace is over.
+
+    A second front door takes a duplicate of the first one's listening socket (`-x`), so both accept from one queue.
+    With a socket each (SO_REUSEPORT) the connections in the queue of a door that closes would be reset.
     """
+    shared = tuple(arg for other in _open_doors(seat)[:1] for arg in ("-x", str(other)))
     return engines.Command(
-        argv=(_program(), "-W", "-S", f"{settings.master_socket(seat)},mode,600", "-f", str(_file(seat))),
+        argv=(_program(), "-W", "-S", f"{settings.master_socket(seat)},mode,600", "-f", str(_file(seat)), *shared),
         stop_signal=SIGUSR1,
         grace_seconds=settings.of(seat).stop_seconds + 2.0,
         start_seconds=10.0,
@@ -52,3 +58,19 @@ def _program() -> str:
 
 def _file(seat: engines.Seat) -> Path:
     return seat.config / render.CONFIGURATION
+
+
+def _open_doors(seat: engines.Seat) -> tuple[Path, ...]:
+    """The runtime sockets of the service's other front doors that live, wanted or about to leave."""
+    own = settings.runtime_socket(seat)
+    return tuple(one for one in sorted(seat.run.glob(f"*{own.suffix}")) if one != own and _answers(one))
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(0.2)
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+    return True
