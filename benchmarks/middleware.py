@@ -40,8 +40,7 @@ async def bare(scope, receive, send):
 
 class Service:
     known = bindings.Service(name="bench", secret="ab" * 32, trusted_proxies=("127.0.0.0/8",))
-    settings = settings.Settings(known, idempotency.default_principal)
-    inflight = inflight.InFlight()
+    inflight = inflight.InFlight(settings.Settings(known, idempotency.default_principal))
     async def start(self):
         self.inflight.open()
     async def drain(self):

@@ -6,7 +6,7 @@ Pure: times are `loop.time()` values handed in, nothing here looks at a clock.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from tenfold import position
@@ -71,14 +71,11 @@ def current() -> Request | None:
     return _current.get()
 
 
-def enter(request: Request) -> Token[Request | None]:
-    """Make `request` the current one until `leave` gets the token: `serving` for the one place that counts its time."""
-    return _current.set(request)
+enter = _current.set
+"""Make a request the current one until `leave` gets the token: `serving`, for the one place that counts its time."""
 
-
-def leave(token: Token[Request | None]) -> None:
-    """Undo `enter`, in the same task."""
-    _current.reset(token)
+leave = _current.reset
+"""Undo `enter`, in the same task."""
 
 
 @contextmanager

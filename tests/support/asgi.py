@@ -21,8 +21,8 @@ class Service:
 
     def __init__(self, **changes: Any) -> None:
         said = {"name": "shop", "secret": SECRET, "trusted_proxies": (BALANCER, "10.9.0.0/16"), **changes}
-        self.settings = settings.Settings(bindings.Service(**said), idempotency.default_principal)
-        self.inflight = inflight.InFlight()
+        setup = settings.Settings(bindings.Service(**said), idempotency.default_principal)
+        self.inflight = inflight.InFlight(setup)
         self.story: list[str] = []
 
     async def start(self) -> None:

@@ -49,13 +49,17 @@ class Tenfold:
         self._principal = principal
         self._starts = 0
         self._watch: watch.Watch | None = None
-        self.inflight = inflight.InFlight()
-        self.settings = settings.Settings(_service(None, self._given), principal)
+        self.inflight = inflight.InFlight(settings.Settings(_service(None, self._given), principal))
         self.bindings: bindings.Bindings | None = None
         """What the runtime says, once started under it."""
         self.db = db.Database(**database_options)
         """The database: asyncpg.Pool's surface, and more."""
         made.add(self)
+
+    @property
+    def settings(self) -> settings.Settings:
+        """What the middleware goes by now."""
+        return self.inflight.settings
 
     def wrap(self, app: protocol.App) -> wrap.Wrapped:
         """The app with tenfold's lifespan and middleware around it, outermost. Wrapping twice is wrapping once."""
@@ -127,7 +131,7 @@ class Tenfold:
 
     def _apply(self, found: bindings.Bindings | None) -> None:
         self.bindings = found
-        self.settings = settings.Settings(_service(found, self._given), self._principal)
+        self.inflight.settings = settings.Settings(_service(found, self._given), self._principal)
 
     def _unwatch(self) -> None:
         if self._watch is not None:

@@ -37,15 +37,15 @@ def note(headers: protocol.Headers) -> Found | None:
     return found
 
 
-def apply(found: Found, scope: protocol.Scope, one: exchange.Exchange) -> None:
-    """Take everything in `found` into the exchange and the scope."""
-    setup = one.settings
+def apply(found: Found, one: exchange.Exchange) -> None:
+    """Take everything in `found` into the exchange and its scope."""
+    setup = one.tracker.settings
+    scope = one.scope
     peer = scope.get("client")
     if peer is not None and setup.trusts(peer[0]):
-        _from_balancer(found, scope, one)
+        _from_balancer(found, one)
     elif not client.FORWARDING.isdisjoint(found):
         client.strip(scope)
-    one.is_secure = scope["scheme"] in ("https", "wss")
     cookie = found.get(COOKIE)
     if cookie is not None and setup.slot_prefix in cookie:
         one.seen, one.brought = cookies.read(cookie, setup)
@@ -55,12 +55,12 @@ def apply(found: Found, scope: protocol.Scope, one: exchange.Exchange) -> None:
     one.is_known = bool(one.seen)
 
 
-def _from_balancer(found: Found, scope: protocol.Scope, one: exchange.Exchange) -> None:
+def _from_balancer(found: Found, one: exchange.Exchange) -> None:
     """What only the balancer may say: these headers are overwritten there."""
     forwarded = found.get(b"x-forwarded-for", b"").decode("latin-1")
     scheme = found.get(b"x-forwarded-proto", b"").decode("latin-1")
     if forwarded or scheme:
-        client.restore(scope, forwarded, scheme, one.settings.trusts)
+        client.restore(one.scope, forwarded, scheme, one.tracker.settings.trusts)
     trace = found.get(TRACE)
     if trace is not None and len(trace) <= MOST_TRACE_CHARACTERS:
         one.trace = trace.decode("latin-1")

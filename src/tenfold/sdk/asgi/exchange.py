@@ -5,12 +5,13 @@ a plain call will do (`benchmarks/middleware.py` holds it to that).
 """
 
 import asyncio
+import dataclasses
 import logging
 import math
 from typing import Any, cast
 
 from tenfold import errors, request
-from tenfold.sdk.asgi import answers, cookies, idempotency, inflight, protocol, settings, tokens
+from tenfold.sdk.asgi import answers, cookies, idempotency, inflight, protocol, tokens
 
 log = logging.getLogger("tenfold.asgi")
 
@@ -19,48 +20,42 @@ MOST_HELD_BYTES = 64 * 1024
 
 
 class Exchange(request.Request):
-    """A request, and its response so far. What is below the app sees the `request.Request` in it."""
+    """A request, and its response so far. What is below the app sees the `request.Request` in it.
 
-    __slots__ = (
-        "brought",
-        "cancelled_before",
-        "expires",
-        "has_expired",
-        "held",
-        "is_secure",
-        "settings",
-        "tracker",
-        "transport",
-        "watched",
-    )
+    Most requests never change most of its fields, so their first values live on the class (the loop below adds those
+    of `Request`), and making one sets only what is its own.
+    """
 
-    def __init__(
-        self,
-        deadline: float,
-        trace: str,
-        transport: protocol.Send,
-        setup: settings.Settings,
-        tracker: inflight.InFlight,
-        watched: "asyncio.Task[Any] | None",
-    ) -> None:
-        super().__init__(deadline, trace, tokens.NOTHING)
-        self.transport = transport
-        self.settings = setup
-        self.tracker = tracker
-        self.watched = watched
-        """The task to cancel at the deadline."""
-        self.expires = deadline
-        self.has_expired = False
-        self.cancelled_before = 0
-        """How often others had cancelled the task when we did: only our own cancellation is taken back."""
-        self.is_secure = False
-        self.brought: frozenset[int] = frozenset()
-        """The slots of the position cookies that came with the request."""
-        self.held: list[protocol.Message] | None = None
-        """A 500 that is not sent yet: an error of ours may be on its way behind it, which has a better answer."""
+    seen = tokens.NOTHING
+    has_expired = False
+    cancelled_before = 0
+    """How often others had cancelled the task when we did: only our own cancellation is taken back."""
+    brought: frozenset[int] = frozenset()
+    """The slots of the position cookies that came with the request."""
+    held: list[protocol.Message] | None = None
+    """A 500 that is not sent yet: an error of ours may be on its way behind it, which has a better answer."""
 
     __hash__ = object.__hash__
     __eq__ = object.__eq__
+
+    def __init__(
+        self,
+        scope: protocol.Scope,
+        transport: protocol.Send,
+        tracker: inflight.InFlight,
+        trace: str,
+        deadline: float,
+        watched: "asyncio.Task[Any] | None",
+    ) -> None:
+        self.scope = scope
+        self.transport = transport
+        self.tracker = tracker
+        self.trace = trace
+        self.deadline = deadline
+        self.expires = deadline
+        self.watched = watched
+        """The task to cancel at the deadline."""
+        self.pinned = {}
 
     def send(self, message: protocol.Message) -> Any:
         """The app's `send`. Returns an awaitable, the server's own wherever possible."""
@@ -94,7 +89,7 @@ class Exchange(request.Request):
         """The app has raised. Answers when the error is ours and nothing was sent, else raises it again."""
         if isinstance(error, idempotency.DisconnectedError):
             return
-        if self.has_expired and self._is_cancelled_by_us() and not self.has_responded:
+        if self.has_expired and not self.has_responded and self._is_cancelled_by_us():
             await self._give_up()
             return
         answer = None if self.has_responded else _answer(error)
@@ -121,8 +116,10 @@ class Exchange(request.Request):
         return self.transport(message)
 
     def _position_headers(self) -> protocol.Headers:
-        token = self.settings.positions.write(self.seen)
-        carried = cookies.write(token, self.brought, self.settings, is_secure=self.is_secure)
+        setup = self.tracker.settings
+        token = setup.positions.write(self.seen)
+        is_secure = self.scope["scheme"] in ("https", "wss")
+        carried = cookies.write(token, self.brought, setup, is_secure=is_secure)
         return [(b"x-tenfold-position", token.encode()), *carried]
 
     def _hold(self, message: protocol.Message) -> Any:
@@ -141,6 +138,11 @@ class Exchange(request.Request):
         log.warning("request %s: no response within its time; answered 503", self.trace)
         self.has_expired = False
         await answers.too_late(has_written=self.has_written).give(self.send)
+
+
+for _field in dataclasses.fields(request.Request):
+    if _field.default is not dataclasses.MISSING:
+        setattr(Exchange, _field.name, _field.default)
 
 
 async def _done() -> None:

@@ -9,6 +9,8 @@ import asyncio
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from tenfold.sdk.asgi import settings
+
 if TYPE_CHECKING:
     from tenfold.sdk.asgi import exchange
 
@@ -30,7 +32,9 @@ class Phase(StrEnum):
 class InFlight:
     """Open requests. Used by one event loop at a time, from `open` to `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, setup: settings.Settings) -> None:
+        self.settings = setup
+        """Replaced when the bindings change."""
         self.phase = Phase.STARTING
         self.working: set[exchange.Exchange] = set()
         """Requests whose response has not begun."""
@@ -74,12 +78,13 @@ class InFlight:
         """The loop that requests run on; None before `open` and after `close`."""
         return self._loop
 
-    def is_full(self, max_requests: int) -> bool:
+    def is_full(self) -> bool:
         """Whether one more request is one too many.
 
         Requests that wait for a new primary are left out: they need no more than patience, and reads that could be
         answered must not be refused because writes wait.
         """
+        max_requests = self.settings.max_requests
         if len(self.working) < max_requests:
             return False
         if len(self.working) >= max_requests * WAITING_FACTOR:
@@ -96,11 +101,16 @@ class InFlight:
     def leave(self, one: "exchange.Exchange") -> None:
         """The app has returned from a request, whose response may not have begun."""
         self.working.discard(one)
-        self.quit()
+        self.entered -= 1
+        if self._emptied is not None:
+            self._tell_emptied()
 
     def quit(self) -> None:
         """An app has returned from a request or a WebSocket."""
         self.entered -= 1
+        self._tell_emptied()
+
+    def _tell_emptied(self) -> None:
         if self._emptied is not None and not self.entered:
             self._emptied.set()
 

@@ -5,15 +5,18 @@ that is wrapped already is passed by.
 """
 
 import asyncio
+import math
 import secrets
 from itertools import count
 from typing import Any, Protocol
 
 from tenfold import errors, request
-from tenfold.sdk.asgi import answers, arrival, exchange, idempotency, inflight, lifespan, protocol, settings
+from tenfold.sdk.asgi import answers, arrival, exchange, idempotency, inflight, lifespan, protocol
 
 READY = "/-/ready"
 LIVE = "/-/live"
+OUR_OWN = frozenset((READY, LIVE))
+"""Paths that the app never sees."""
 
 MARK = "tenfold"
 """The scope's key that says that a request has passed a door."""
@@ -22,7 +25,6 @@ MARK = "tenfold"
 class Service(lifespan.Service, Protocol):
     """What the door needs to know of the service behind it."""
 
-    settings: settings.Settings
     inflight: inflight.InFlight
 
 
@@ -33,8 +35,8 @@ class Wrapped:
         self.app = app
         self.service = service
         self._inflight = service.inflight
-        self._trace_prefix = secrets.token_hex(6)
-        self._numbers = count(1)
+        self._trace_prefix = secrets.token_hex(6) + "-"
+        self._numbers = map(str, count(1))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "app":
@@ -47,26 +49,23 @@ class Wrapped:
             await self._serve_other(scope, receive, send)
             return
         tracker = self._inflight
-        setup = self.service.settings
+        setup = tracker.settings
         loop = tracker.loop
-        if loop is None or scope["path"].startswith("/-/") or len(tracker.working) >= setup.max_requests:
+        if loop is None or scope["path"] in OUR_OWN or len(tracker.working) >= setup.max_requests:
             answer = self._answer_at_the_door(scope)
             if answer is not None:
                 await answer.give(send)
                 return
             loop = asyncio.get_running_loop()
         scope[MARK] = True
-        one = exchange.Exchange(
-            loop.time() + setup.request_seconds, self._trace(), send, setup, tracker, asyncio.current_task(loop)
-        )
+        deadline = loop.time() + setup.request_seconds
+        one = exchange.Exchange(scope, send, tracker, self._trace(), deadline, asyncio.current_task(loop))
         found = arrival.note(scope["headers"])
         token = request.enter(one)
         tracker.admit(one)
         try:
             if found is not None:
-                receive = await self._look_into(found, one, scope, receive)
-            elif scope["scheme"] == "https":
-                one.is_secure = True
+                receive = await self._look_into(found, one, receive)
             await self.app(scope, receive, one.send)
             if not one.has_responded:
                 await one.finish()
@@ -77,7 +76,7 @@ class Wrapped:
             request.leave(token)
 
     def _trace(self) -> str:
-        return f"{self._trace_prefix}{next(self._numbers):x}"
+        return self._trace_prefix + next(self._numbers)
 
     def _answer_at_the_door(self, scope: protocol.Scope) -> answers.Answer | None:
         """The answer to what does not reach the app: health checks, and more requests than there is room for."""
@@ -89,17 +88,18 @@ class Wrapped:
             return answers.text(200, "live")
         if tracker.loop is None:
             raise _not_started(f"{scope['method']} {scope['path']}")
-        return answers.overloaded() if tracker.is_full(self.service.settings.max_requests) else None
+        return answers.overloaded() if tracker.is_full() else None
 
     async def _look_into(
-        self, found: arrival.Found, one: exchange.Exchange, scope: protocol.Scope, receive: protocol.Receive
+        self, found: arrival.Found, one: exchange.Exchange, receive: protocol.Receive
     ) -> protocol.Receive:
         """Take in what the request's headers say; the body too, when it comes under an idempotency key."""
-        arrival.apply(found, scope, one)
+        arrival.apply(found, one)
+        scope = one.scope
         if one.expires <= asyncio.get_running_loop().time():
             raise answers.RefusedError(answers.queued_too_long())
         if arrival.KEY in found and scope["method"] not in idempotency.SAFE:
-            principal = self.service.settings.principal(scope)
+            principal = self._inflight.settings.principal(scope)
             one.idempotency, receive = await idempotency.read(scope, receive, principal)
         return receive
 
@@ -120,10 +120,10 @@ class Wrapped:
         if tracker.loop is None:
             raise _not_started(f"WebSocket {scope['path']}")
         scope[MARK] = True
-        one = exchange.Exchange(float("inf"), self._trace(), send, self.service.settings, tracker, None)
+        one = exchange.Exchange(scope, send, tracker, self._trace(), math.inf, None)
         found = arrival.note(scope["headers"])
         if found is not None:
-            arrival.apply(found, scope, one)
+            arrival.apply(found, one)
         one.deadline = None
         token = request.enter(one)
         tracker.entered += 1
