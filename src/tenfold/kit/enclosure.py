@@ -70,7 +70,12 @@ class Enclosure:
 
     def find(self, name: str) -> process.Identity | None:
         """The process that was spawned under this name and still runs: the oldest that carries it."""
-        found = [one for one, variables in _marked(self.marker) if f"{NAME}={name}".encode() in variables]
+        inside = _namespace(self.init.pid) if self.init else ""
+        found = [
+            one
+            for one, variables in _marked(self.marker)
+            if f"{NAME}={name}".encode() in variables and (not inside or _namespace(one.pid) == inside)
+        ]
         return min(found, key=lambda one: one.started, default=None)
 
     def outside(self, inner_pid: int) -> process.Identity | None:
