@@ -61,7 +61,7 @@ async def _verify(where: paths.Paths) -> None:
         f"{one['name']} on {server['name']} is {one['state']} ({one['detail']})"
         for server in body["servers"]
         for one in server["processes"]
-        if one["state"] != "ready"
+        if one["state"] != "ready" and one["is_wanted"]
     ]
     if bad or body["missing"]:
         missing = [f"{name} is not there" for name in body["missing"]]

@@ -64,8 +64,9 @@ def teller() -> Callable[[events.Event], None]:
 
 def status(body: Json) -> None:
     """One calm table: servers, what runs on them, roles, and the last events."""
-    rung = body["rung"] or "free-form"
-    console.print(f"[bold]{body['service']}[/]  rung: {rung}  front door: http://{body['listen']}  {body['network']}")
+    console.print(
+        f"[bold]{body['service']}[/]  rung: {body['rung']}  front door: http://{body['listen']}  {body['network']}"
+    )
     if body["is_changing"]:
         console.print("[yellow]a change is being applied[/]")
     console.print(_servers(body))
@@ -78,17 +79,23 @@ def status(body: Json) -> None:
 
 def _servers(body: Json) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("server", "tier", "region", "address", "state", "process", "pid", "role", "detail"):
-        table.add_column(column)
+    for column in ("server", "address", "power", "process", "state", "role", "pid"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("note", overflow="fold")
     for server in body["servers"]:
-        first = (server["name"], server["tier"], server["region"], server["address"], _coloured(server["state"]))
+        first = (_name(server, body), server["address"], _coloured(server["state"]))
         if not server["processes"]:
             table.add_row(*first)
         for one in server["processes"]:
             pid = str(one["pid"] or "")
-            table.add_row(*first, f"{one['name']} {_coloured(one['state'])}", pid, _role(one, server), _detail(one))
-            first = ("", "", "", "", "")
+            table.add_row(*first, one["name"], _coloured(one["state"]), _role(one, server), pid, _note(one, server))
+            first = ("", "", "")
     return table
+
+
+def _name(server: Json, body: Json) -> str:
+    is_alone = len({one["region"] for one in body["servers"]}) == 1
+    return str(server["name"]) if is_alone else f"{server['name']} ({server['region']})"
 
 
 def _role(one: Json, server: Json) -> str:
@@ -97,9 +104,12 @@ def _role(one: Json, server: Json) -> str:
     return str(node["role"]) if is_database and node["role"] else str(one["role"])
 
 
-def _detail(one: Json) -> str:
-    restarts = f"{one['restarts']} restarts " if one["restarts"] else ""
-    return f"{restarts}{one['detail']}"
+def _note(one: Json, server: Json) -> str:
+    notes = [f"{one['restarts']} restarts"] if one["restarts"] else []
+    node = server["database"]
+    if one["engine"] in ("postgres", "patroni") and node and node["role"] == "standby":
+        notes.append("streams" if node["is_streaming"] else "does not stream")
+    return ", ".join([*notes, one["detail"]] if one["detail"] else notes)
 
 
 def _coloured(state: str) -> str:

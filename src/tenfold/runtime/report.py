@@ -19,12 +19,12 @@ def status(
     return {
         "version": 1,
         "service": snapshot.service,
-        "rung": rung.name if rung else None,
+        "rung": rung.name,
         "listen": topology.service.listen,
         "network": f"127.{snapshot.network}.0.0/16",
         "is_changing": is_changing,
         "is_synchronous": snapshot.is_synchronous,
-        "servers": [_server(one, snapshot) for one in snapshot.servers],
+        "servers": [_server(one, snapshot, layout.layout(topology)) for one in snapshot.servers],
         "missing": [one.name for one in layout.layout(topology).servers if snapshot.server(one.name) is None],
         "balancers": [dataclasses.asdict(one) for one in snapshot.balancers],
         "events": [_event(one) for one in list(journal.recent)[-8:]],
@@ -36,8 +36,9 @@ def plan(made: plans.Plan) -> Json:
     return {"version": 1, **made.as_json()}
 
 
-def _server(server: snapshots.Server, snapshot: snapshots.Snapshot) -> Json:
+def _server(server: snapshots.Server, snapshot: snapshots.Snapshot, wanted: layout.Layout) -> Json:
     node = snapshot.database(server.name)
+    spec = wanted.server(server.name)
     return {
         "name": server.name,
         "region": server.region,
@@ -51,6 +52,7 @@ def _server(server: snapshots.Server, snapshot: snapshots.Snapshot) -> Json:
                 "pid": one.pid,
                 "role": one.role,
                 "state": one.state,
+                "is_wanted": spec is not None and spec.process(one.engine) is not None,
                 "detail": one.detail,
                 "restarts": one.restarts,
             }
