@@ -8,8 +8,8 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from support import databases, seats
 
+from support import databases, seats
 from tenfold import engines
 from tenfold.engines import etcd, patroni, postgres
 from tenfold.engines.etcd import admin as etcd_admin

@@ -8,8 +8,8 @@ from signal import SIGKILL
 
 import asyncpg
 import pytest
-from support import databases, seats
 
+from support import databases, seats
 from tenfold import engines, errors
 from tenfold.engines import postgres
 from tenfold.engines.postgres import admin, command, settings

@@ -28,14 +28,20 @@ async def app_connection(seat: engines.Seat) -> AsyncIterator[Connection]:
         connection.terminate()
 
 
-async def alone(site: seats.Site, server: str = "database-1") -> engines.Seat:
-    """A new primary without Patroni, with the service's roles and database."""
+async def made(site: seats.Site, server: str) -> engines.Seat:
+    """A new database that does not run yet."""
     seat = site.seat(server, "postgres")
     await site.power(seat)
     site.render(seat)
     postgres.begin_copy(seat)
     await site.run(seat, command.initialise(seat))
     postgres.finish_copy(seat)
+    return seat
+
+
+async def alone(site: seats.Site, server: str = "database-1") -> engines.Seat:
+    """A new primary without Patroni, with the service's roles and database."""
+    seat = await made(site, server)
     await site.start(seat)
     await postgres.create_roles_and_database(seat)
     return seat

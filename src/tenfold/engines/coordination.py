@@ -80,15 +80,15 @@ class Store:
 
     async def entry(self, key: str) -> Entry | None:
         """The key's entry, or None. Linearizable: nothing that was written before this call is missed."""
-        answer = await self.call("kv/range", {"key": _encode(key)})
+        answer = await self.call("kv/range", {"key": encode(key)})
         for one in answer.get("kvs", []):
-            return Entry(key, _decode(one.get("value", "")), int(one["mod_revision"]))
+            return Entry(key, decode(one.get("value", "")), int(one["mod_revision"]))
         return None
 
     async def delete_unchanged(self, entry: Entry) -> bool:
         """Delete the key in one transaction, if its value and revision are still the entry's. True when it was."""
-        key = _encode(entry.key)
-        same_value = {"key": key, "target": "VALUE", "result": "EQUAL", "value": _encode(entry.value)}
+        key = encode(entry.key)
+        same_value = {"key": key, "target": "VALUE", "result": "EQUAL", "value": encode(entry.value)}
         same_revision = {"key": key, "target": "MOD", "result": "EQUAL", "mod_revision": str(entry.revision)}
         answer = await self.call(
             "kv/txn", {"compare": [same_value, same_revision], "success": [{"request_delete_range": {"key": key}}]}
@@ -97,12 +97,12 @@ class Store:
 
     async def delete(self, key: str) -> None:
         """Delete a key, whatever it holds."""
-        await self.call("kv/deleterange", {"key": _encode(key)})
+        await self.call("kv/deleterange", {"key": encode(key)})
 
     async def delete_below(self, prefix: str) -> None:
         """Delete every key that begins with the prefix."""
         end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        await self.call("kv/deleterange", {"key": _encode(prefix), "range_end": _encode(end)})
+        await self.call("kv/deleterange", {"key": encode(prefix), "range_end": encode(end)})
 
     async def _call(self, address: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         headers = {"Authorization": self._token} if self._token else {}
@@ -114,9 +114,11 @@ class Store:
         return answer
 
 
-def _encode(text: str) -> str:
+def encode(text: str) -> str:
+    """Keys and values travel in base64."""
     return base64.b64encode(text.encode()).decode()
 
 
-def _decode(text: str) -> str:
+def decode(text: str) -> str:
+    """The text of a key or value that came."""
     return base64.b64decode(text).decode()
