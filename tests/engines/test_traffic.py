@@ -148,11 +148,12 @@ async def test_a_repeat_does_not_trust_another_kept_connection(server: BadServer
         return None
 
     @journey
-    async def pairs(user: User) -> None:
+    async def pair_and_one(user: User) -> None:
         await asyncio.gather(user.get("/"), user.get("/"))
+        await user.get("/")  # on one of two kept connections; the other is as dead
 
     server.rule = drop_kept
-    report = await run(server, pairs, users=1)
+    report = await run(server, pair_and_one, users=1)
 
     assert {} == reasons(report)
     assert report.repeated > 10
@@ -329,6 +330,19 @@ async def test_redirects_are_followed_as_a_browser_does_and_the_write_counts_as_
     ] == seen
     assert {"garbled": 1} == reasons(report)
     assert 3 == report.requests
+
+
+async def test_a_write_whose_redirect_leads_to_an_error_is_failed_and_acknowledged_all_the_same(
+    server: BadServer,
+) -> None:
+    async def send_into_the_ditch(seen: Seen) -> bytes | None:
+        return answer(500) if seen.method == "GET" else answer(303, None, "location: /ditch\r\n")
+
+    server.rule = send_into_the_ditch
+    report = await run(server, order, rate=40)
+
+    assert {"status 500": 10} == reasons(report)
+    assert 10 == report.writes_acknowledged
 
 
 async def test_bodies_in_chunks_without_length_and_on_closing_connections_are_read_whole(server: BadServer) -> None:
