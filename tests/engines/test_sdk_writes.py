@@ -66,6 +66,20 @@ async def test_a_write_tells_the_request_its_position(
     assert (1, 1) == (serving.seen[0].epoch, serving.seen[0].timeline)
 
 
+async def test_a_write_takes_three_round_trips_position_and_reset_included(shards: primary.Shards) -> None:
+    for _ in range(2):  # the first opens the connection and prepares the statement
+        await run.execute_once(shards, "execute", "insert into effect (name) values ($1)", ("one",))
+    (connection,) = shards.shard(0).nodes["database-1"].pool.free
+    sent: list[str] = []
+
+    with connection.query_logger(lambda record: sent.append(record.query.split(";")[0])):
+        async with transaction.Transaction(shards) as tx:
+            await tx.execute("insert into effect (name) values ($1)", "one")
+
+    assert ["begin", "insert into effect (name) values ($1)", "set local client_min_messages = warning"] == sent
+    assert tx.at is not None
+
+
 async def test_an_exception_rolls_back_and_comes_through(
     cluster: postgres_cluster.Cluster, shards: primary.Shards
 ) -> None:
@@ -272,7 +286,8 @@ async def test_a_write_after_the_response_is_warned_about_once(
         for _ in range(3):
             await run.execute_once(shards, "execute", "insert into effect (name) values ('late')")
 
-    assert 1 == len([record for record in caplog.records if "its position cannot reach" in record.message])
+    (warned,) = [record for record in caplog.records if "its position cannot reach" in record.message]
+    assert "test_a_write_after_the_response" in str(warned.stack_info), "it shows whose write it was"
 
 
 async def test_old_tokens_are_pruned_and_young_ones_kept(

@@ -249,17 +249,36 @@ async def test_writes_wait_for_a_fenced_primary(cluster: postgres_cluster.Cluste
     await run.run(shards, effect, ("before",))
     await cluster.primary.fence()
 
-    async def inside() -> None:
-        async with transaction.Transaction(shards) as tx:
-            await effect(tx, "inside")
-
-    writing = [asyncio.create_task(run.run(shards, effect, ("run",))), asyncio.create_task(inside())]
+    writing = [
+        asyncio.create_task(run.run(shards, effect, ("run",))),
+        asyncio.create_task(transact(shards, "inside")),
+    ]
     await asyncio.wait(writing, timeout=0.3)
     assert not any(one.done() for one in writing)
     await cluster.primary.unfence()
     await asyncio.gather(*writing)
 
     assert {"before", "run", "inside"} == set(await names(cluster))
+
+
+async def test_a_node_found_read_only_is_left_before_anything_ran(
+    cluster: postgres_cluster.Cluster, shards: primary.Shards
+) -> None:
+    """The probes have not noticed yet: the token's insert is what finds out."""
+    for name, write in (("run", run.run(shards, effect, ("run",))), ("plain", transact(shards, "plain"))):
+        await run.run(shards, effect, (f"before-{name}",))
+        (connection,) = shards.shard(0).nodes[cluster.primary.name].pool.free
+        await connection.execute("set session characteristics as transaction read only")
+
+        await write
+
+        assert connection.is_closed()
+    assert ["before-run", "run", "before-plain", "plain"] == await names(cluster)
+
+
+async def transact(shards: primary.Shards, name: str) -> None:
+    async with transaction.Transaction(shards) as tx:
+        await effect(tx, name)
 
 
 async def test_no_primary_before_the_deadline_writes_nothing(

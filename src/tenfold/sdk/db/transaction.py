@@ -205,6 +205,8 @@ class Transaction(statements.Statements):
         """
         lease = self._close()
         await shield.undisturbed(self._commit(lease))
+        if self.token is not None:
+            _warn_when_late()
 
     async def rollback(self, error: BaseException | None = None) -> None:
         """Roll back. `error` is why: a lost connection becomes `NotCommitted`, all else is the caller's to raise."""
@@ -305,7 +307,6 @@ class Transaction(statements.Statements):
         """The write is certain: whoever must know is told."""
         if self.token is not None and self.at is not None:
             self._shards.wrote(self.at)
-            _warn_when_late()
         for callback in self._after:
             try:
                 async with asyncio.timeout(HOOK_SECONDS):
