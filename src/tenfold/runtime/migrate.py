@@ -55,10 +55,9 @@ async def pending_on(places: seats.Seats, server: str) -> tuple[str, ...]:
 
     Raises EngineFailed when the database does not answer.
     """
-    app = _app(places, server)
-    async with _connected(app) as connection:
+    async with _connected(_app(places, server)) as connection:
         own = () if await _own_version(connection) >= schema.VERSION else (OWN,)
-    return own + await pending(app, folder(places))
+        return own + await _pending(connection, _files(folder(places)))
 
 
 async def run_on(places: seats.Seats, server: str) -> tuple[str, ...]:
@@ -89,8 +88,7 @@ async def pending(app: Address, migrations: Path) -> tuple[str, ...]:
     if not files:
         return ()
     async with _connected(app) as connection:
-        applied = await _applied(connection)
-    return tuple(name for version, name in files.items() if version not in applied)
+        return await _pending(connection, files)
 
 
 async def run(app: Address, migrations: Path, timeout_seconds: float = 600.0) -> tuple[str, ...]:
@@ -100,6 +98,7 @@ async def run(app: Address, migrations: Path, timeout_seconds: float = 600.0) ->
     those before it stay, nothing of it is done (unless it says `transaction:false`), and those after it do not run.
     Raises StepFailed then, EngineMissing without dbmate, BadInput when two files have one version.
     """
+    _ensure_one_file_a_version(migrations)
     wanted = await pending(app, migrations)
     if not wanted:
         return ()
@@ -137,13 +136,9 @@ def _command(migrations: Path, timeout_seconds: float) -> list[str]:
     ]
 
 
-def _files(migrations: Path) -> dict[str, str]:
-    """File names by version, in the order of the names, which is the order in which dbmate runs them."""
-    names = sorted(one.name for one in migrations.glob("*.sql") if _FILE.fullmatch(one.name))
-    versions = [_version(name) for name in names]
-    if twice := [version for version, count in Counter(versions).items() if count > 1]:
-        raise errors.BadInput(f"{migrations}: several files found with version {twice[0]}, one expected; rename one")
-    return dict(zip(versions, names, strict=True))
+def _files(migrations: Path) -> tuple[str, ...]:
+    """The names of the files, sorted: the order in which dbmate runs them."""
+    return tuple(sorted(one.name for one in migrations.glob("*.sql") if _FILE.fullmatch(one.name)))
 
 
 def _version(name: str) -> str:
@@ -152,10 +147,17 @@ def _version(name: str) -> str:
     return match[1]
 
 
-async def _applied(connection: "asyncpg.Connection[asyncpg.Record]") -> frozenset[str]:
-    if await connection.fetchval("select to_regclass('schema_migrations') is null"):
-        return frozenset()
-    return frozenset(row["version"] for row in await connection.fetch("select version from schema_migrations"))
+def _ensure_one_file_a_version(migrations: Path) -> None:
+    counts = Counter(map(_version, _files(migrations)))
+    if twice := [version for version, count in counts.items() if count > 1]:
+        raise errors.BadInput(f"{migrations}: several files found with version {twice[0]}, one expected; rename one")
+
+
+async def _pending(connection: "asyncpg.Connection[asyncpg.Record]", files: tuple[str, ...]) -> tuple[str, ...]:
+    if not files or await connection.fetchval("select to_regclass('schema_migrations') is null"):
+        return files
+    applied = {row["version"] for row in await connection.fetch("select version from schema_migrations")}
+    return tuple(name for name in files if _version(name) not in applied)
 
 
 async def _own_version(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
