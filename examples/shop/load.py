@@ -18,9 +18,9 @@ CHECKS = {
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 (of visitors who do not exist)
 
-# Hashing a password is slow on purpose, so few visitors sign up at once: of those without an account who would buy,
-# only these, and the others look around instead.
 SHARE_THAT_SIGNS_UP = 0.5
+"""Of the visitors without an account who have looked around and would buy. Hashing a password is slow on purpose, so
+few sign up at once; the others look around again."""
 
 
 @journey(weight=6)
@@ -30,6 +30,7 @@ async def browse(user: User) -> None:
     products = await list_products(user)
     for product in user.random.sample(products, user.random.randint(1, 2)):
         await user.get(f"/products/{product['id']}", name="product page")
+    user.memory["has_looked"] = True
 
 
 @journey(weight=3)
@@ -76,7 +77,7 @@ async def come_back(user: User) -> None:
         user.wrong(f"a cart of {after['total_cents']} after logging in, {before['total_cents']} before")
 
 
-@journey(weight=0.1)
+@journey(weight=0.05)
 async def leave(user: User) -> None:
     """Look at the cart's page, and never come back: the next visitor is somebody else."""
     await user.get("/cart" if "email" in user.memory else "/login", name="last page")
@@ -85,7 +86,8 @@ async def leave(user: User) -> None:
 
 async def has_account(user: User) -> bool:
     """Whether this visitor has an account; some make one now."""
-    if "email" not in user.memory and user.random.random() < SHARE_THAT_SIGNS_UP:
+    is_tempted = user.memory.get("has_looked", False) and user.random.random() < SHARE_THAT_SIGNS_UP
+    if "email" not in user.memory and is_tempted:
         await sign_up(user)
     return "email" in user.memory
 

@@ -160,6 +160,13 @@ async def test_an_email_address_has_one_account(visitor: httpx.AsyncClient) -> N
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("email", ["", "nobody", "a@b@c", "a b@c.test", "a\x00@c.test", "a@" + "c" * 300])
+async def test_what_is_no_email_address_is_refused(visitor: httpx.AsyncClient, email: str) -> None:
+    body = {"email": email, "password": PASSWORD, "name": "Ada"}
+    assert 422 == (await visitor.post("/api/signup", json=body)).status_code
+
+
+@pytest.mark.anyio
 async def test_a_cart_is_filled_and_emptied(customer: httpx.AsyncClient) -> None:
     mug, lamp = (await products(customer))[:2]
     await put_in(customer, mug["id"], 2)

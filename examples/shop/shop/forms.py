@@ -11,7 +11,7 @@ def _lower(text: str) -> str:
 
 Email = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"),
+    StringConstraints(strip_whitespace=True, max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$"),
     AfterValidator(_lower),
 ]
 """Whether it exists only a message to it can tell; here it only has to look like one."""
