@@ -235,6 +235,26 @@ async def test_a_server_that_hides_a_sessions_own_write_is_found(server: BadServ
     assert not report.is_clean
 
 
+async def test_a_stall_brings_more_users_who_leave_again(server: BadServer) -> None:
+    stalled_until = time.monotonic() + 0.5
+
+    async def stall(_: Seen) -> bytes | None:
+        await asyncio.sleep(max(0.0, stalled_until - time.monotonic()))
+        return None
+
+    server.rule = stall
+    async with traffic.Load(server.url, Plan([look]), rate=100, users=200) as running:
+        await asyncio.sleep(0.4)
+        during = running.users
+        while running.users > 20 and time.monotonic() < stalled_until + 10:
+            await asyncio.sleep(0.01)
+
+    assert during > 25
+    assert running.users <= 20
+    assert server.most_in_flight > 25
+    assert running.report.is_clean
+
+
 async def test_requests_nobody_was_free_to_send_are_failures(
     server: BadServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ makes: after `__aexit__` nothing is left.
 
 import asyncio
 import datetime
+import itertools
 import random
 import time
 import traceback
@@ -16,10 +17,11 @@ from tenfold import errors
 from tenfold.traffic import connection, journeys, ledger, pacing, report
 from tenfold.traffic.user import Surroundings, User
 
+FIRST_USERS = 10
 SLOTS_PER_NEW_USER = 80
-"""A new user joins every so many requests until there are `users`; sooner whenever nobody is free to send."""
+"""A user comes and stays every so many requests, as long as there are fewer than `users`. When a request is due and
+nobody is free to send it, one more comes for a single journey."""
 
-FIRST_USERS = 4
 DRAIN_SECONDS = 30.0
 """How long, after the last slot, the requests that are due may take to be sent and answered."""
 
@@ -72,6 +74,7 @@ class Load:
         self._pacer = pacing.Pacer(arrivals, self._want_user)
         self._ledger = ledger.Writer(ledger_path)
         self._users: dict[User, asyncio.Task[None]] = {}
+        self._newcomers = itertools.count(1)
         self._started = 0.0
         self._is_stopped = False
         self._pacing: asyncio.Task[None] | None = None
@@ -84,7 +87,7 @@ class Load:
 
     @property
     def users(self) -> int:
-        """Virtual users so far."""
+        """Virtual users there are now."""
         return len(self._users)
 
     @property
@@ -106,7 +109,7 @@ class Load:
         self._started = time.monotonic() + 0.01
         self._ledger.open(self._header())
         for _ in range(min(FIRST_USERS, self.most_users)):
-            self._add_user()
+            self._add_user(stays=True)
         self._pacing = asyncio.create_task(self._pacer.run(self._started))
         self._running = asyncio.create_task(self._run())
         return self
@@ -170,18 +173,19 @@ class Load:
             self._pacing.cancel()
 
     def _want_user(self, slots: int, is_urgent: bool) -> None:
-        """Called with every slot: users join slowly, or at once when a slot found nobody."""
-        if len(self._users) < self.most_users and (is_urgent or slots % SLOTS_PER_NEW_USER == 0):
-            self._add_user()
+        """Called with every slot."""
+        stays = slots % SLOTS_PER_NEW_USER == 0
+        if len(self._users) < self.most_users and (stays or is_urgent):
+            self._add_user(stays)
 
-    def _add_user(self) -> None:
-        number = len(self._users) + 1
+    def _add_user(self, stays: bool) -> None:
+        number = next(self._newcomers)
         around = Surroundings(self.origin, self._timeout_seconds, self._pacer.take, self._record, self._started)
         user = User(number, around, _source(f"{self.seed}.{number}"))
-        self._users[user] = asyncio.create_task(self._live(user))
+        self._users[user] = asyncio.create_task(self._live(user, stays))
 
-    async def _live(self, user: User) -> None:
-        """One journey after the other until no slot is left."""
+    async def _live(self, user: User, stays: bool) -> None:
+        """One journey after the other until no slot is left, or only one."""
         weights = [one.weight for one in self.plan.journeys]
         while True:
             journey = user.random.choices(self.plan.journeys, weights)[0]
@@ -189,6 +193,10 @@ class Load:
             try:
                 await self._make(journey, user)
             except pacing.LoadOver:
+                return
+            if not stays:
+                del self._users[user]
+                user.close()
                 return
             if user.requests == before:
                 if self._pacer.is_ending:
