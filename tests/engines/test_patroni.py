@@ -3,13 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from support import databases, seats
+from support.writer import writing
 from tenfold import engines
 from tenfold.engines import etcd, patroni, postgres
 from tenfold.engines.etcd import admin as etcd_admin
@@ -26,81 +25,6 @@ ENGINES = {"postgres": postgres.ENGINE, "patroni": patroni.ENGINE, "etcd": etcd.
 async def site(tmp_path: Path) -> AsyncIterator[seats.Site]:
     async with seats.site(tmp_path, seats.topology(replicas=2, synchronous=True), ENGINES) as made:
         yield made
-
-
-class Writer:
-    """Inserts numbers on whichever node takes them, one after the other, and remembers what was acknowledged."""
-
-    def __init__(self, nodes: list[engines.Seat]) -> None:
-        self.nodes = nodes
-        self.acknowledged: list[int] = []
-        self.longest_seconds = 0.0
-        self._connection: databases.Connection | None = None
-
-    async def write(self) -> None:
-        """One more number, however long it takes."""
-        number = len(self.acknowledged)
-        started = time.monotonic()
-        while not await self._try(number):
-            await asyncio.sleep(0.01)
-        self.longest_seconds = max(self.longest_seconds, time.monotonic() - started)
-        self.acknowledged.append(number)
-
-    async def _try(self, number: int) -> bool:
-        for node in [self.nodes[0]] if self._connection else self.nodes:
-            try:
-                if self._connection is None:
-                    self._connection = await asyncpg.connect(
-                        host=node.address, user="shop", password=node.secrets.app, database="shop", ssl=False, timeout=1
-                    )
-                await self._connection.execute(
-                    "insert into ledger values ($1) on conflict do nothing", number, timeout=5
-                )
-                return True
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                self.close()
-        return False
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
-
-
-@asynccontextmanager
-async def writing(nodes: list[engines.Seat]) -> AsyncIterator[Writer]:
-    """A writer at work on the nodes; what it was told is there is checked at the end."""
-    async with databases.app_connection(nodes[0]) as connection:
-        await connection.execute("create table if not exists ledger (number int primary key)")
-    writer = Writer(nodes)
-
-    async def work() -> None:
-        while True:
-            await writer.write()
-            await asyncio.sleep(0.002)
-
-    task = asyncio.create_task(work())
-    try:
-        yield writer
-        done = len(writer.acknowledged)
-
-        async def goes_on() -> bool:
-            if task.done():
-                task.result()
-            return len(writer.acknowledged) > done + 3
-
-        assert await clock.until(goes_on, seconds=40, pause_seconds=0.02), "no write went through any more"
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        writer.close()
-
-
-async def lost(writer: Writer, seat: engines.Seat) -> set[int]:
-    """Acknowledged numbers that the primary on this seat does not have."""
-    async with databases.app_connection(seat) as connection:
-        found = await connection.fetch("select number from ledger")
-    return set(writer.acknowledged) - {row["number"] for row in found}
 
 
 async def test_three_servers_from_nothing_become_a_primary_and_two_streaming_replicas(site: seats.Site) -> None:
@@ -160,7 +84,6 @@ async def test_a_dead_primary_server_is_replaced_as_soon_as_its_key_is_released(
     await admin.set_synchronous(nodes[0], True)
     dead, *survivors = nodes
     async with writing(nodes) as writer:
-        await asyncio.sleep(0.5)
         assert not await admin.release_leader_key(survivors[0]), "a replica's name released the leader's key"
         await site.cut(dead.server.name)
         assert await admin.release_leader_key(dead)
@@ -169,7 +92,7 @@ async def test_a_dead_primary_server_is_replaced_as_soon_as_its_key_is_released(
         await clock.until(lambda: _has_leader(survivors, dead), seconds=30)
     print(f"\nlongest write over the death of the primary's server: {writer.longest_seconds:.2f} s")
     (leader,) = [seat for seat in survivors if await admin.is_leader(seat)]
-    assert set() == await lost(writer, leader)
+    assert set() == await writer.lost(leader)
     assert writer.longest_seconds < 5
 
     await site.start(dead, seconds=60)
@@ -191,7 +114,7 @@ async def test_a_planned_switch_moves_the_leadership_and_loses_nothing(site: sea
         await admin.switch_over(target, source.server.name, target.server.name)
     print(f"\nlongest write over a planned switch under Patroni: {writer.longest_seconds:.2f} s")
     await databases.settled([target, source])
-    assert set() == await lost(writer, target)
+    assert set() == await writer.lost(target)
     assert await admin.is_leader(target)
 
 
