@@ -34,6 +34,13 @@ async def app(scope, receive, send):
     path = scope["path"]
     if path == "/slow":
         await asyncio.sleep(0.6)
+    if path == "/stream":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"data: 1", "more_body": True})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("the stream has cleaned up", flush=True)
     if path == "/hang":
         await asyncio.Event().wait()
     answers = {
@@ -88,6 +95,13 @@ async def ended(identity: process.Identity, seconds: float = 5.0) -> bool:
     return await process.gone(identity, seconds)
 
 
+async def says_draining(seat: engines.Seat) -> bool:
+    try:
+        return (503, "draining\n") == await get(seat, "/-/ready")
+    except OSError:
+        return False
+
+
 async def refuses(seat: engines.Seat) -> bool:
     try:
         await get(seat, "/")
@@ -126,7 +140,22 @@ async def test_the_app_gets_its_environment_and_the_log_does_not(tmp_path: Path)
         assert "GET" not in seats.log_of(seat, 1000), "no access log"
 
 
-async def test_open_requests_end_and_new_ones_are_refused_while_it_drains(tmp_path: Path) -> None:
+async def test_a_stream_does_not_keep_the_process_from_stopping_politely(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        publish(tmp_path, topology(), request_seconds=0.5)
+        seat = here.seat("server-1", "granian")
+        await here.start(seat)
+        reader, writer = await asyncio.open_connection(seat.address, seat.process.port)
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: shop\r\n\r\n")
+        await reader.readuntil(b"data: 1")
+
+        assert await here.stop(seat)
+        assert "the stream has cleaned up" in seats.log_of(seat, 1000)
+        assert "Killing" not in seats.log_of(seat, 1000)
+        writer.close()
+
+
+async def test_while_it_drains_it_is_not_ready_and_open_requests_end(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         seat = here.seat("server-1", "granian")
         identity = await here.start(seat)
@@ -134,7 +163,7 @@ async def test_open_requests_end_and_new_ones_are_refused_while_it_drains(tmp_pa
         await asyncio.sleep(0.2)  # the request has to be inside; there is nothing to look at
         process.send(identity, SIGTERM)
 
-        assert await clock.until(lambda: refuses(seat), seconds=1.0)
+        assert await clock.until(lambda: says_draining(seat), seconds=1.0)
         assert (200, "hello") == await slow
         assert await ended(identity)
 

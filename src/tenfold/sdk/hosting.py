@@ -4,6 +4,7 @@
 readable traceback: starting it again would not help, and the old processes still serve.
 """
 
+import asyncio
 import ctypes
 import importlib
 import logging
@@ -12,7 +13,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from tenfold import bindings, errors
@@ -23,12 +25,28 @@ PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that the kernel sends us when our parent dies."""
 
 
-def application() -> wrap.Wrapped:
+class Hosted(wrap.Wrapped):
+    """A wrapped app that drains by itself on SIGTERM, and only then lets its server stop.
+
+    granian would wait for open streams until it is killed, and the app's shutdown would never run. It stops on SIGINT
+    as well: so SIGTERM is ours to take, and SIGINT tells the server when it is time.
+    """
+
+    async def _serve_other(self, scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        if scope["type"] == "lifespan" and multiprocessing.parent_process() is not None:
+            with _draining_on_sigterm(self.service):
+                await super()._serve_other(scope, receive, send)
+        else:
+            await super()._serve_other(scope, receive, send)
+
+
+def application() -> Hosted:
     """The service's app, wrapped. Ends the process (exit code 1) when it cannot be had."""
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        return wrapped(load())
+        found = wrapped(load())
+        return Hosted(found.app, found.service)
     except errors.TenfoldError as error:
         print(f"tenfold: {error}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
@@ -77,6 +95,26 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent.pid:
         raise SystemExit(1)
+
+
+@contextmanager
+def _draining_on_sigterm(served: wrap.Service) -> Iterator[None]:
+    drains: list[asyncio.Task[None]] = []
+
+    async def drain() -> None:
+        try:
+            await served.drain()
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def begin() -> None:
+        if not drains:
+            drains.append(asyncio.create_task(drain(), name="tenfold-drain"))
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, begin)
+    yield
+    for task in drains:
+        task.cancel()
 
 
 def _import_from(directory: str) -> None:

@@ -19,6 +19,10 @@ made: "weakref.WeakSet[Tenfold]" = weakref.WeakSet()
 """Every `Tenfold` of this process: `hosting` wraps an app with the one that the app has made."""
 
 
+CUT_SECONDS = 1.0
+"""How long streams get to clean up once they are cut."""
+
+
 class Tenfold:
     """A service's database (and later its cache, sessions, queue and CDN), and `wrap` for its app.
 
@@ -85,10 +89,15 @@ class Tenfold:
         self._starts += 1
 
     async def drain(self) -> None:
-        """Not ready any more; returns when open requests have ended, or have had the time they may take."""
-        if self._starts == 1:
+        """Not ready any more; returns when open requests have ended. Streams that outlast a request's time are cut.
+
+        A second call returns at once.
+        """
+        if self._starts == 1 and self.inflight.phase is inflight.Phase.OPEN:
             self.inflight.drain()
-            await self.inflight.drained(self.settings.request_seconds)
+            if not await self.inflight.drained(self.settings.request_seconds):
+                self.inflight.cut()
+                await self.inflight.drained(CUT_SECONDS)
 
     async def stop(self) -> None:
         """Undo `start`. Without a start it does nothing."""

@@ -144,7 +144,7 @@ async def test_draining_waits_for_open_requests() -> None:
 
     async with asgi.opened(app) as wrapped:
         task = asyncio.create_task(asgi.get(wrapped))
-        await asgi.until(lambda: wrapped.service.inflight.entered == 1)
+        await asgi.until(lambda: len(wrapped.service.inflight.entered) == 1)
         is_empty_early = await wrapped.service.inflight.drained(0.01)
         asyncio.get_running_loop().call_soon(release.set)
         is_empty = await wrapped.service.inflight.drained(5)
@@ -153,3 +153,25 @@ async def test_draining_waits_for_open_requests() -> None:
     assert not is_empty_early
     assert is_empty
     assert 200 == response.status
+
+
+async def test_what_is_cut_are_streams_and_not_requests() -> None:
+    release = asyncio.Event()
+
+    async def app(scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        if scope["path"] == "/stream":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await release.wait()
+        await asgi.answer(send)
+
+    async with asgi.opened(app) as wrapped:
+        tasks = [asyncio.create_task(asgi.get(wrapped, path)) for path in ("/stream", "/")]
+        await asgi.until(lambda: len(wrapped.service.inflight.entered) == 2)
+        await asgi.until(lambda: len(wrapped.service.inflight.working) == 1)
+        wrapped.service.inflight.cut()
+        release.set()
+        stream, plain = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert isinstance(stream, asyncio.CancelledError)
+    assert isinstance(plain, asgi.Response)
+    assert 200 == plain.status

@@ -308,7 +308,7 @@ async def test_a_stream_that_has_begun_takes_no_room() -> None:
 
     async with asgi.opened(stream, max_requests=1) as app:
         task = asyncio.create_task(asgi.get(app))
-        await asgi.until(lambda: app.service.inflight.entered == 1)
+        await asgi.until(lambda: len(app.service.inflight.entered) == 1)
         is_full = app.service.inflight.is_full()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tenfold import engines, errors
 
-DRAIN_SECONDS = 2.0
-"""On top of a request's own time: how long open requests, and the app's shutdown, get after SIGTERM."""
+SHUTDOWN_SECONDS = 5.0
+"""After open requests have had their time: how long streams that were cut, and the app's shutdown, get."""
 
 RESERVED = "TENFOLD_"
 """Environment variables with this beginning are the runtime's."""
@@ -47,7 +47,7 @@ def settings(seat: engines.Seat) -> Settings:
         factory=chosen.factory,
         directory=(seat.project / service.directory).resolve(),
         workers=(group or seat.topology.web).workers,
-        kill_seconds=math.ceil(service.request_seconds + DRAIN_SECONDS),
+        kill_seconds=math.ceil(service.request_seconds + SHUTDOWN_SECONDS),
         env=environment(seat),
     )
 

@@ -38,8 +38,8 @@ class InFlight:
         self.phase = Phase.STARTING
         self.working: set[exchange.Exchange] = set()
         """Requests whose response has not begun."""
-        self.entered = 0
-        """Requests and WebSockets whose app has not returned."""
+        self.entered: set[exchange.Exchange] = set()
+        """Requests and WebSockets whose app has not returned, streams too."""
         self._emptied: asyncio.Event | None = None
         """Set when the last one has left, while someone waits for that."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -64,6 +64,12 @@ class InFlight:
         except TimeoutError:
             return False
         return True
+
+    def cut(self) -> None:
+        """Cancel streams and WebSockets: they end only when they are made to. Requests have their own deadline."""
+        for one in self.entered - self.working:
+            if one.watched is not None:
+                one.watched.cancel()
 
     def close(self) -> None:
         """Nothing is let in and no deadline is watched any more."""
@@ -94,23 +100,14 @@ class InFlight:
     def admit(self, one: "exchange.Exchange") -> None:
         """A request comes in; its deadline is watched from now on."""
         self.working.add(one)
-        self.entered += 1
+        self.entered.add(one)
         if self._timer is None and self._loop is not None:
             self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def leave(self, one: "exchange.Exchange") -> None:
-        """The app has returned from a request, whose response may not have begun."""
+        """The app has returned from a request or a WebSocket."""
         self.working.discard(one)
-        self.entered -= 1
-        if self._emptied is not None:
-            self._tell_emptied()
-
-    def quit(self) -> None:
-        """An app has returned from a request or a WebSocket."""
-        self.entered -= 1
-        self._tell_emptied()
-
-    def _tell_emptied(self) -> None:
+        self.entered.discard(one)
         if self._emptied is not None and not self.entered:
             self._emptied.set()
 

@@ -120,17 +120,17 @@ class Wrapped:
         if tracker.loop is None:
             raise _not_started(f"WebSocket {scope['path']}")
         scope[MARK] = True
-        one = exchange.Exchange(scope, send, tracker, self._trace(), math.inf, None)
+        one = exchange.Exchange(scope, send, tracker, self._trace(), math.inf, asyncio.current_task())
         found = arrival.note(scope["headers"])
         if found is not None:
             arrival.apply(found, one)
         one.deadline = None
         token = request.enter(one)
-        tracker.entered += 1
+        tracker.entered.add(one)
         try:
             await self.app(scope, receive, send)
         finally:
-            tracker.quit()
+            tracker.leave(one)
             request.leave(token)
 
 
