@@ -11,7 +11,7 @@ import pytest
 from support import frontdoor
 from support.frontdoor import House
 from tenfold import engines
-from tenfold.engines.haproxy import admin, settings
+from tenfold.engines.haproxy import admin, console, settings
 from tenfold.kit import clock
 from tenfold.topology import tiers
 
@@ -186,6 +186,26 @@ async def test_a_client_that_was_held_keeps_its_address_and_gets_one_sticky_cook
     assert "set-cookie" not in again.headers
 
 
+async def test_a_client_that_was_held_meets_the_server_that_its_address_leads_to(house: House) -> None:
+    balancer = tiers.Balancer(servers=1, policy="ip_hash")
+    seat = frontdoor.seat(house.folder, frontdoor.topology(balancer=balancer, web=tiers.Web(servers=3)))
+    socket = settings.runtime_socket(seat)
+    clients = [f"127.64.9.{client}" for client in range(1, 13)]
+    names = [server.name for server in seat.layout.web()]
+    await house.web(seat)
+    await house.door(seat)
+
+    direct = {client: (await frontdoor.fetch(source=client)).server for client in clients}
+    for name in names:
+        await admin.drain(socket, ("web", name))
+    async with asyncio.TaskGroup() as group:
+        waiting = {client: group.create_task(frontdoor.fetch(source=client)) for client in clients}
+        assert await clock.until(lambda: _is_held(socket, len(clients)), seconds=5)
+        await console.ask(socket, "; ".join(f"set server group-web/{name} state ready" for name in names))
+
+    assert direct == {client: task.result().server for client, task in waiting.items()}
+
+
 async def _busiest(socket: Path, tasks: list[asyncio.Task[frontdoor.Answer]]) -> tuple[int, int]:
     """The most requests that the server worked on, and that waited, at once."""
     most = (0, 0)
@@ -196,5 +216,5 @@ async def _busiest(socket: Path, tasks: list[asyncio.Task[frontdoor.Answer]]) ->
     return most
 
 
-async def _is_held(socket: Path) -> bool:
-    return (await admin.stats(socket)).held == 1
+async def _is_held(socket: Path, count: int = 1) -> bool:
+    return (await admin.stats(socket)).held == count

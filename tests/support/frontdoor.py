@@ -119,7 +119,7 @@ class House:
         async def is_ready() -> bool:
             return (await haproxy.ENGINE.probe(where)).is_ready
 
-        assert await clock.until(is_ready, seconds=10), where.log.read_text()
+        assert await clock.until(is_ready, seconds=10, pause_seconds=0.002), where.log.read_text()
         return running
 
     def journal(self) -> list[list[str]]:

@@ -179,10 +179,6 @@ async def _add_all(socket: Path, servers: Mapping[Place, settings.Upstream], wan
         options = f"{one.address} {wanted.server_options} weight {one.weight}"
         await _tell(socket, f"add server {_path(place)} {options}", "New server registered.")
         await _tell(socket, f"enable health {_path(place)}")
-        if wanted.sticky_key:
-            # Without being told the key again a new server has no cookie.
-            key = f"set dynamic-cookie-key backend {settings.backend(place[0])} {wanted.sticky_key}"
-            await _tell(socket, key)
         await _tell(socket, f"enable server {_path(place)}")
 
 
