@@ -18,15 +18,15 @@ def apply(ctx: click.Context, yes: bool) -> None:
     project.run(shown(where, text, yes))
 
 
-async def shown(where: paths.Paths, text: str, yes: bool) -> bool:
+async def shown(where: paths.Paths, text: str, yes: bool, *, writes_file: bool = False) -> bool:
     """Show the plan, ask, apply. False when there was nothing to do."""
     client = project.connect(where)
     body = await client.plan(text)
     output.plan(body)
-    if not body["steps"]:
+    if not body["steps"] and not writes_file:
         return False
     if not yes:
         click.confirm("Apply?", abort=True)
-    done = await client.apply(text, output.teller())
+    done = await client.apply(text, output.teller(), writes_file=writes_file)
     output.console.print(f"[bold green]done[/] in {done['steps']} steps")
     return True

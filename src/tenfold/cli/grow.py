@@ -47,7 +47,7 @@ async def _walk(where: paths.Paths, road: tuple[rungs.Rung, ...], yes: bool) -> 
         text = project.text(where)
         changed = edit.apply(text, rungs.edits(load.parse(text, str(where.topology)), rung))
         started = time.monotonic()
-        await apply.shown(where, changed, yes)
+        await apply.shown(where, changed, yes, writes_file=True)
         await _verify(where)
         output.console.print(
             f"now on rung {rung.number}, [bold]{rung.name}[/], after {time.monotonic() - started:.1f} s"

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import datetime
 import signal
-import tomllib
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +15,8 @@ import uvloop
 from tenfold import bindings, errors
 from tenfold.cli import project
 from tenfold.runtime import paths
-from tenfold.topology import units
+from tenfold.topology import load as load_topology
+from tenfold.topology import tiers, units
 from tenfold.traffic import journeys, report, summary, verify
 from tenfold.traffic.load import Load
 
@@ -89,7 +89,9 @@ def _send(
 ) -> bool:
     service = _service(topology)
     path = ledger_path or _ledger_path(topology)
-    running = Load(url or _front_door(service), plan, ledger_path=path, service=service.get("name", ""), **options)
+    running = Load(
+        url or _front_door(service), plan, ledger_path=path, service=service.name if service else "", **options
+    )
     found = _run(_watch(running, is_json))
     if is_json:
         _print({**found.to_dict(), "seed": running.seed, "ledger": str(path)})
@@ -127,23 +129,14 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
         return runner.run(work)
 
 
-def _service(topology: Path | None) -> dict[str, Any]:
-    """The `[service]` section. Only what says where the front door is: the file may be wrong elsewhere."""
-    if topology is None:
-        return {}
-    try:
-        section = tomllib.loads(topology.read_text()).get("service", {})
-    except (OSError, ValueError) as error:
-        raise errors.BadInput(
-            f"{topology}: cannot be read ({error}); correct it, or name the service by --url"
-        ) from error
-    return section if isinstance(section, dict) else {}
+def _service(topology: Path | None) -> tiers.Service | None:
+    return load_topology.load(topology).service if topology else None
 
 
-def _front_door(service: dict[str, Any]) -> str:
-    if not service:
+def _front_door(service: tiers.Service | None) -> str:
+    if service is None:
         raise errors.BadInput("url: no tenfold.toml here or above; run this in the service's folder, or give --url")
-    host, _, port = str(service.get("listen", "127.0.0.1:8080")).rpartition(":")
+    host, _, port = service.listen.rpartition(":")
     return f"http://{'127.0.0.1' if host in ('', '0.0.0.0', '[::]') else host}:{port}"  # noqa: S104 (read, not bound)
 
 

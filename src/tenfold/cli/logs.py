@@ -30,6 +30,8 @@ def _chosen(where: paths.Paths, name: str | None) -> list[Path]:
     ]  # fmt: skip
     if not servers and name == "runtime":
         return [where.log]
+    if not known:
+        raise errors.NotRunning("there are no logs yet; start the service with: tenfold up -d")
     if not servers:
         tiers = sorted({record.spec.tier for record in known.values()})
         raise errors.BadInput(f"{name}: no such server or tier; there are {', '.join([*known, *tiers, 'runtime'])}")

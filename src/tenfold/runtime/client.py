@@ -35,9 +35,12 @@ class Client:
         """Start, or take over, and make it so."""
         return await self._stream("/v1/up", say, {"topology": text})
 
-    async def apply(self, text: str, say: Callable[[events.Event], None]) -> Json:
-        """Make it so. `say` gets each event. The work goes on when the caller stops listening."""
-        return await self._stream("/v1/apply", say, {"topology": text})
+    async def apply(self, text: str, say: Callable[[events.Event], None], *, writes_file: bool = False) -> Json:
+        """Make it so. `say` gets each event. The work goes on when the caller stops listening.
+
+        `writes_file`: tenfold.toml gets this text, and its former one when everything goes back.
+        """
+        return await self._stream("/v1/apply", say, {"topology": text, "writes_file": writes_file})
 
     async def migrate(self, say: Callable[[events.Event], None]) -> Json:
         """Run the migrations that have not run."""

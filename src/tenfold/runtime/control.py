@@ -26,7 +26,7 @@ class Controlled(Protocol):
     async def status(self) -> Json: ...
     async def plan(self, text: str) -> Json: ...
     async def up(self, text: str) -> Json: ...
-    async def apply(self, text: str) -> Json: ...
+    async def apply(self, text: str, *, writes_file: bool) -> Json: ...
     async def migrate(self) -> Json: ...
     async def kill_server(self, name: str) -> Json: ...
     async def start_server(self, name: str) -> Json: ...
@@ -80,15 +80,16 @@ class _Routes:
         return _answer(await self._runtime.status())
 
     async def plan(self, request: web.Request) -> web.StreamResponse:
-        return _answer(await self._runtime.plan(await _topology(request)))
+        text, _ = await _topology(request)
+        return _answer(await self._runtime.plan(text))
 
     async def up(self, request: web.Request) -> web.StreamResponse:
-        text = await _topology(request)
+        text, _ = await _topology(request)
         return await self._stream(request, lambda: self._runtime.up(text))
 
     async def apply(self, request: web.Request) -> web.StreamResponse:
-        text = await _topology(request)
-        return await self._stream(request, lambda: self._runtime.apply(text))
+        text, writes_file = await _topology(request)
+        return await self._stream(request, lambda: self._runtime.apply(text, writes_file=writes_file))
 
     async def migrate(self, request: web.Request) -> web.StreamResponse:
         return await self._stream(request, self._runtime.migrate)
@@ -117,11 +118,12 @@ class _Routes:
         return await _stream(request, self._runtime.journal, act)
 
 
-async def _topology(request: web.Request) -> str:
+async def _topology(request: web.Request) -> tuple[str, bool]:
+    """The topology's text, and whether tenfold.toml shall be written."""
     body = msgspec.json.decode(await request.read())
     if not isinstance(body, dict) or not isinstance(body.get("topology"), str):
         raise errors.BadInput('control API: {"topology": "text of tenfold.toml"} expected as the body')
-    return str(body["topology"])
+    return str(body["topology"]), bool(body.get("writes_file", False))
 
 
 def _answer(body: Json, status: int = 200) -> web.Response:

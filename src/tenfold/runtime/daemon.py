@@ -6,6 +6,7 @@ Called by `tenfold up`, `down`, `status` and `server kill`.
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -60,7 +61,7 @@ async def start_detached(where: paths.Paths, say: Say) -> None:
     await clock.until(look, seconds=START_SECONDS)
     if started.poll() is not None:
         raise errors.EngineFailed(f"the runtime ended; last lines of {where.log}:\n{supervise.last_lines(where.log)}")
-    say(events.Event(0, "runtime_started", f"the runtime runs in the background (pid {started.pid})"))
+    say(events.Event(time.time(), "runtime_started", f"the runtime runs in the background (pid {started.pid})"))
 
 
 async def down_without_runtime(where: paths.Paths, say: Say) -> None:
@@ -79,7 +80,9 @@ async def kill_without_runtime(where: paths.Paths, name: str, say: Say) -> None:
 
 
 async def status_without_runtime(where: paths.Paths) -> dict[str, Any]:
-    """`tenfold status` when no runtime runs: looks, and changes nothing."""
+    """`tenfold status` when no runtime runs: looks, and changes nothing. Raises NotRunning before the first `up`."""
+    if not where.records.exists():
+        raise errors.NotRunning(f"{where.project}: nothing was ever started here; start it with: tenfold up -d")
     async with service.opened(where, wait_seconds=2.0) as runtime:
         return await runtime.status()
 

@@ -83,7 +83,8 @@ class Observer:
         return self._watchers[address]
 
     async def _server(self, places: seats.Seats, record: records.ServerRecord) -> snapshots.Server:
-        processes = await asyncio.gather(*(_process(places, record, one) for one in record.processes.values()))
+        lasting = [one for name, one in record.processes.items() if name != supervise.REHEARSAL]
+        processes = await asyncio.gather(*(_process(places, record, one) for one in lasting))
         return snapshots.Server(
             name=record.spec.name,
             region=record.spec.region,

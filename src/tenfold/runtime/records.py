@@ -68,9 +68,9 @@ class Records(msgspec.Struct):
     version: int = 1
     network: int = 0
     topology: str = ""
-    """The text of the topology that was applied last, or is being applied."""
-    former: str = ""
-    """While a plan runs: the text of the topology before it, to go back to. Empty when none runs."""
+    """The text of the topology that is wanted: applied, or being applied."""
+    applied: str = ""
+    """The text of the topology that was reached last: what a change that fails goes back to."""
     servers: dict[str, ServerRecord] = msgspec.field(default_factory=dict)
     has_data: bool = False
     """Whether a database was ever initialised: then an empty folder is a loss, never a fresh start."""

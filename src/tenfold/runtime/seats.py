@@ -60,7 +60,7 @@ class Seats:
     def of(self, server: str) -> tuple[engines.Seat, ...]:
         """The seats of all processes that a server is recorded to have."""
         record = self.store.records.servers.get(server)
-        return tuple(self.seat(server, name) for name in record.processes) if record else ()
+        return tuple(self.seat(server, name) for name in record.processes if name in _KNOWN) if record else ()
 
 
 _KNOWN = {one.name: one for one in (layout.HAPROXY, layout.GRANIAN, layout.POSTGRES, layout.PATRONI, layout.ETCD)}

@@ -89,52 +89,45 @@ class Runtime:
         plan = plans.make(topology, await self.observer.snapshot(places), observe.revisions(places))
         return report.plan(plan)
 
-    async def apply(self, text: str) -> Json:
-        """Make it so, live. When a step fails, everything goes back to the topology before, and StepFailed says so.
-
-        The file is rewritten to match before the first step, and again after going back.
-        """
-        load.parse(text, str(self.where.topology))
-        if self.changing.locked():
-            raise errors.RuntimeFailure("another change is being applied; follow it with: tenfold events -f")
-        async with self.changing:
-            former = self.store.records.topology
-            self._want(text, former=former)
-            try:
-                done = await apply.converge(self)
-            except errors.StepFailed as failure:
-                await self._go_back(former, failure)
-            self._want(text, former="")
-            return {"steps": done}
-
     async def up(self, text: str) -> Json:
-        """Start, or take over: first what was applied before (finishing what was cut short), then this topology.
+        """Start, or take over, and make it so; what an earlier runtime was applying when it died is finished by that.
 
-        A start that fails stops again what it started; a service that was running keeps running.
+        A start that fails stops again what it started; a service that was running goes back and keeps running.
         """
         topology = load.parse(text, str(self.where.topology))
         registry.ensure_installed(
             {one.engine for server in layout.layout(topology).servers for one in server.processes}
         )
+        await self.supervisor.end_rehearsals()
         was_running = any(one.is_alive for one in self.store.records.servers.values())
         try:
-            done = await self._resume() if self.store.records.topology else 0
-            return {"steps": done + (await self.apply(text))["steps"]}
+            return await self._change(text, former=self.store.records.applied if was_running else "")
         except errors.StepFailed as failure:
             if was_running:
                 raise
             await self.down()
             raise errors.StepFailed(f"{failure}\nWhat had been started is stopped again; data stays.") from failure
 
-    async def _resume(self) -> int:
+    async def apply(self, text: str, *, writes_file: bool = False) -> Json:
+        """Make it so, live. When a step fails, everything goes back to the topology before, and StepFailed says so.
+
+        `writes_file`: tenfold.toml gets this text first, and its former text when everything goes back.
+        """
+        load.parse(text, str(self.where.topology))
+        return await self._change(text, former=self.store.records.applied, writes_file=writes_file)
+
+    async def _change(self, text: str, *, former: str, writes_file: bool = False) -> Json:
+        if self.changing.locked():
+            raise errors.RuntimeFailure("another change is being applied; follow it with: tenfold events -f")
         async with self.changing:
-            former = self.store.records.former
+            self._want(text, writes_file)
             try:
                 done = await apply.converge(self)
             except errors.StepFailed as failure:
-                await self._go_back(former, failure)
-            self._want(self.store.records.topology, former="")
-            return done
+                await self._go_back(former, failure, writes_file)
+            self.store.records.applied = text
+            self.store.save()
+            return {"steps": done}
 
     async def migrate(self) -> Json:
         """Run the migrations that have not run."""
@@ -168,18 +161,18 @@ class Runtime:
 
     # Details
 
-    def _want(self, text: str, *, former: str) -> None:
+    def _want(self, text: str, writes_file: bool) -> None:
         self.store.records.topology = text
-        self.store.records.former = former
         self.store.save()
-        files.write_if_changed(self.where.topology, text, mode=0o644)
+        if writes_file:
+            files.write_if_changed(self.where.topology, text, mode=0o644)
 
-    async def _go_back(self, former: str, failure: errors.StepFailed) -> NoReturn:
+    async def _go_back(self, former: str, failure: errors.StepFailed, writes_file: bool) -> NoReturn:
         """Plan for the former topology and carry it out. Always raises: what failed, and whether it went back."""
-        self.journal.say("going_back", str(failure), level="error")
         if not former or former == self.store.records.topology:
             raise failure
-        self._want(former, former="")
+        self.journal.say("going_back", f"{failure}\nGoing back to what was there before.", level="error")
+        self._want(former, writes_file)
         try:
             done = await apply.converge(self)
         except errors.StepFailed as second:
@@ -187,9 +180,7 @@ class Runtime:
                 f"{failure}\nGoing back failed as well: {second}\n"
                 "Nothing more was done; the next `tenfold up` or `tenfold apply` continues from here."
             ) from failure
-        raise errors.StepFailed(
-            f"{failure}\nUndone in {done} steps: the service is as it was before, and so is tenfold.toml."
-        ) from failure
+        raise errors.StepFailed(f"{failure}\nUndone in {done} steps: the service is as it was before.") from failure
 
 
 @asynccontextmanager

@@ -19,6 +19,9 @@ from tenfold.topology import layout
 
 RESTARTS = backoff.Backoff(first_seconds=0.2, most_seconds=15.0)
 
+REHEARSAL = "rehearsal"
+"""The name of a process that is started only to see whether it starts."""
+
 FOLDERS = ("data", "config", "log", "run")
 
 
@@ -30,6 +33,8 @@ class Supervisor:
         self.store = store
         self.journal = journal
         self._starting: set[tuple[str, str]] = set()
+        self._log_begins: dict[Path, int] = {}
+        """By log, its size when its process was started: an error shows only what came after."""
 
     # Servers
 
@@ -104,9 +109,17 @@ class Supervisor:
         except (errors.EngineFailed, asyncio.CancelledError):
             if is_stopped_on_failure:
                 await self.stop_process(*target)
+                await self.end_rehearsals()
             raise
         finally:
             self._starting.discard(target)
+
+    async def end_rehearsals(self) -> None:
+        """Stop and forget every rehearsal, one that an earlier runtime left included."""
+        for name, server in self.store.records.servers.items():
+            if REHEARSAL in server.processes:
+                await self.stop_process(name, REHEARSAL)
+                self.forget(name, REHEARSAL)
 
     def is_starting(self, server: str, name: str) -> bool:
         """Whether `start_process` is at work on it."""
@@ -222,6 +235,7 @@ class Supervisor:
         if server.enclosure is None or not server.is_alive:
             raise errors.EngineFailed(f"server {server.spec.name}: has no power; {record.name} cannot start")
         log = self.where.server(server.spec.name) / "log" / f"{record.name}.log"
+        self._log_begins[log] = log.stat().st_size if log.exists() else 0
         try:
             record.identity = server.enclosure.find(record.name) or await server.enclosure.spawn(
                 record.name, record.argv, env=record.env, log=log, directory=Path(record.directory)
@@ -267,9 +281,8 @@ class Supervisor:
             )
             return
         reason = f"not ready after {record.start_seconds:g} s: {health.detail}" if record.is_alive else "ended"
-        raise errors.EngineFailed(
-            f"{record.name} on {seat.server.name}: {reason}; last lines of {seat.log}:\n{last_lines(seat.log)}"
-        )
+        lines = last_lines(seat.log, self._log_begins.get(seat.log, 0))
+        raise errors.EngineFailed(f"{record.name} on {seat.server.name}: {reason}; last lines of {seat.log}:\n{lines}")
 
 
 def revision(seat: engines.Seat) -> str:
@@ -282,11 +295,11 @@ def revision(seat: engines.Seat) -> str:
     return digest.hexdigest()[:16]
 
 
-def last_lines(log: Path, count: int = 15) -> str:
-    """The end of a log, indented, for an error message."""
+def last_lines(log: Path, begin: int = 0, count: int = 15) -> str:
+    """The end of a log from byte `begin` on, indented, for an error message."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 8192))
+            file.seek(max(begin, log.stat().st_size - 8192))
             lines = file.read().decode(errors="replace").splitlines()[-count:]
     except OSError:
         return "    (no log)"

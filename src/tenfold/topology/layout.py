@@ -37,11 +37,13 @@ class Process:
     tier: str
     group: str = ""
     """Web processes: the group they belong to."""
+    port_offset: int = 0
+    """For a second process of the same engine on a server, for a while."""
 
     @property
     def port(self) -> int:
         """The port on the server's private address."""
-        return PORTS[self.engine]
+        return PORTS[self.engine] + self.port_offset
 
 
 @dataclass(frozen=True, slots=True)

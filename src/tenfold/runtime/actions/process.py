@@ -1,8 +1,11 @@
 """Processes: start together, stop in order, replace one at a time without a failed request."""
 
+import dataclasses
+
 from tenfold import engines
 from tenfold.engines.haproxy import admin as haproxy
 from tenfold.planning import steps
+from tenfold.runtime import supervise
 from tenfold.runtime.actions import balancer
 from tenfold.runtime.actions.stage import Stage
 
@@ -28,8 +31,13 @@ async def stop(stage: Stage, step: steps.StopProcesses) -> None:
 async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
     """Every process of the step runs with the wanted settings, one after the other.
 
-    A web server is drained by every balancer first; a balancer takes new settings over without a restart.
+    A web server is drained by every balancer first; a balancer takes new settings over without a restart. Before the
+    first web server stops, a rehearsal beside it shows that the app starts with the new settings: one that does not
+    leaves every old one serving.
     """
+    first = next((target for target in step.targets if target[1] == "granian"), None)
+    if first is not None:
+        await rehearse(stage, stage.seat(*first))
     for server, name in step.targets:
         seat = stage.seat(server, name)
         if name == "haproxy":
@@ -38,6 +46,16 @@ async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
             await _replace_web(stage, seat)
         else:
             await _restart(stage, seat)
+
+
+async def rehearse(stage: Stage, seat: engines.Seat) -> None:
+    """The process starts with its wanted settings, on another port, where no request reaches it; then it is stopped.
+
+    Raises EngineFailed when it does not become ready.
+    """
+    process = dataclasses.replace(seat.process, name=supervise.REHEARSAL, port_offset=1)
+    await stage.supervisor.start_process(dataclasses.replace(seat, process=process))
+    await stage.supervisor.end_rehearsals()
 
 
 async def _replace_web(stage: Stage, seat: engines.Seat) -> None:
