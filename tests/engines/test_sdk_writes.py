@@ -80,6 +80,16 @@ async def test_a_write_takes_three_round_trips_position_and_reset_included(shard
     assert tx.at is not None
 
 
+async def test_a_role_that_silences_notices_gets_its_position_too(cluster: postgres_cluster.Cluster) -> None:
+    await cluster.primary.script("alter role app set client_min_messages = error")
+    async with write_database.connected(cluster.bound) as silent, transaction.Transaction(silent) as tx:
+        await insert(tx, "one")
+    await cluster.primary.script("alter role app reset client_min_messages")
+
+    assert tx.at is not None
+    assert tx.settled is None
+
+
 async def test_an_exception_rolls_back_and_comes_through(
     cluster: postgres_cluster.Cluster, shards: primary.Shards
 ) -> None:

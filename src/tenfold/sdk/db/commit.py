@@ -14,9 +14,9 @@ import asyncpg
 from tenfold import errors, position
 from tenfold.sdk.db.primary import Lease
 
-COMMIT = "set local client_min_messages = warning; commit; select tenfold.report_position(); {reset}"
+COMMIT = "set local client_min_messages = warning; commit; {reset} select tenfold.report_position()"
 """One message. The first part keeps a cancelled wait for replicas audible, the others save two round trips: the
-position is read after the commit has returned, and the session's settings are reset for its next user."""
+session is reset for its next user, and the position is read after the commit has returned."""
 
 POSITION_REPORTED = "TF001"
 """The SQLSTATE of the notice by which `tenfold.report_position()` answers."""

@@ -31,7 +31,6 @@ _STEPS = (_COMMIT,)
 _FUNCTIONS = """
 create or replace function tenfold.report_position() returns void
     language plpgsql
-    set client_min_messages = notice
 as $body$
 begin
     raise notice using errcode = 'TF001', message = pg_current_wal_flush_lsn()::text;
