@@ -94,7 +94,7 @@ async def test_an_own_write_that_was_not_seen_gives_exit_code_1(project: Project
         return answer(200, []) if seen.method == "GET" else None
 
     project.server.rule = hide
-    code, output, _ = await project.tenfold("load", "--rate", "50", "--for", "200ms")
+    code, output, _ = await project.tenfold("load", "--rate", "50", "--for", "200ms", "--users", "2")
 
     assert 1 == code
     assert "failed       0" in output
