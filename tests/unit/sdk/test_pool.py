@@ -223,3 +223,23 @@ async def test_reads_past_their_deadline_are_cut_and_others_are_not() -> None:
     assert not early.is_closed()
     made.done(early)
     assert {} == made.reading
+
+
+async def test_connections_that_nobody_needed_for_a_while_are_closed_but_for_one() -> None:
+    server = Server()
+    made = pool.Pool(server.open, 5)
+    made.trim(0)
+    for connection in [await made.acquire(soon()) for _ in range(5)]:
+        made.give(connection)
+    used = [made.take(), made.take()]
+    made.trim(10)
+    for connection in used:
+        assert connection is not None
+        made.give(connection)
+
+    made.trim(pool.TRIM_SECONDS - 1)
+    assert 5 == made.opened
+    made.trim(pool.TRIM_SECONDS + 1)
+
+    assert 3 == made.opened
+    assert set(made.free) >= {one for one in used if one is not None}

@@ -27,6 +27,9 @@ LONGEST_QUEUE = 1024
 RESET_SECONDS = 5.0
 """How long a connection may take to forget what user code did to it; longer, and it is closed."""
 
+TRIM_SECONDS = 120.0
+"""A connection that was not needed for so long is closed: PostgreSQL pays for each with memory."""
+
 FULL_SERVER_SECONDS = 1.0
 """After PostgreSQL said `too many connections`, how long the pool lives with what it has."""
 
@@ -44,6 +47,8 @@ class Pool:
         "_full_until",
         "_open",
         "_opening",
+        "_spare",
+        "_trim_at",
         "_waiters",
         "free",
         "is_retired",
@@ -63,6 +68,9 @@ class Pool:
         self._expired: set[Connection] = set()
         self._opening = 0
         self._full_until = 0.0
+        self._spare = 0
+        """The fewest free connections that were seen since the last trim."""
+        self._trim_at = 0.0
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
 
     @property
@@ -167,9 +175,13 @@ class Pool:
         for connection in list(self._all):
             self.discard(connection)
 
-    def trim(self, number: int) -> None:
-        """Close the `number` free connections that were unused for longest."""
-        idle, self.free = self.free[:number], self.free[number:]
+    def trim(self, now: float) -> None:
+        """Called now and then: closes what nobody needed in the last `TRIM_SECONDS`, but for one connection."""
+        self._spare = min(self._spare, len(self.free))
+        if now < self._trim_at:
+            return
+        idle, self.free = self.free[: max(0, self._spare - 1)], self.free[max(0, self._spare - 1) :]
+        self._spare, self._trim_at = self.size, now + TRIM_SECONDS
         for connection in idle:
             self.discard(connection)
 

@@ -105,6 +105,7 @@ class Prober:
         self._failures = 0
         self._shard.saw(self._node, sighting)
         self._node.pool.cut_reads(before=asked_at)
+        self._node.pool.trim(asked_at)
         await self._learn_history(connection, sighting)
         await self._learn_functions(connection)
         self.has_looked = True
