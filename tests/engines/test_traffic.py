@@ -405,6 +405,20 @@ async def test_bytes_nobody_asked_for_are_not_taken_for_the_next_answer(server: 
     assert report.is_clean, reasons(report)
 
 
+async def test_a_request_that_cannot_be_sent_is_a_failure_that_says_why(server: BadServer) -> None:
+    @journey
+    async def mistaken(user: User) -> None:
+        with contextlib.suppress(errors.RequestFailed):
+            await user.get("/a b")
+        await user.get("/", headers={"content-length": "5"})
+
+    report = await run(server, mistaken, users=1, rate=40)
+
+    assert {"garbled": 10} == reasons(report)
+    assert "not a request that can be sent" in report.failures["garbled"].examples[0]
+    assert [] == server.requests
+
+
 async def test_requests_of_one_user_may_run_at_the_same_time(server: BadServer) -> None:
     async def slowly(_: Seen) -> bytes | None:
         await asyncio.sleep(0.05)

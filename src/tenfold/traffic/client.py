@@ -76,6 +76,8 @@ class Client:
                 await self._follow(request, outcome, follows_redirects)
         except TimeoutError:
             outcome.failure = Failure(Reason.TIMEOUT, f"no whole answer within {self.timeout_seconds:g} s")
+        except h11.LocalProtocolError as error:
+            outcome.failure = Failure(Reason.GARBLED, f"not a request that can be sent: {error}")
 
     def close(self) -> None:
         """Close every connection."""
@@ -108,12 +110,13 @@ class Client:
         return result
 
     async def _send_once(self, request: Request, connection: Connection | None) -> Answer | Failure:
+        head = self._head(request)
         if connection is None:
             opened = await connections.open_connection(self.origin)
             if isinstance(opened, Failure):
                 return opened
             connection = opened
-        result = await connection.exchange(self._head(request), request.body)
+        result = await connection.exchange(head, request.body)
         if connection.is_open:
             self._idle.append(connection)
         return result

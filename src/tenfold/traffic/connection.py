@@ -139,12 +139,8 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._ended = asyncio.get_running_loop().create_future()
         self._has_heard, self._head, self._body = False, None, []
-        parts = [self._parser.send(head)]
-        if body:
-            parts.append(self._parser.send(h11.Data(data=body)))
-        parts.append(self._parser.send(h11.EndOfMessage()))
-        self._transport.write(b"".join(part for part in parts if part))
         try:
+            self._transport.write(self._bytes_of(head, body))
             return await self._ended
         finally:
             self._after_exchange()
@@ -185,6 +181,13 @@ class Connection(asyncio.Protocol):
             self._end(Failure(Reason.DIED, f"the connection was {why} before any byte of the answer"))
 
     # What an exchange is made of.
+
+    def _bytes_of(self, head: h11.Request, body: bytes) -> bytes:
+        parts = [self._parser.send(head)]
+        if body:
+            parts.append(self._parser.send(h11.Data(data=body)))
+        parts.append(self._parser.send(h11.EndOfMessage()))
+        return b"".join(part for part in parts if part)
 
     def _waits(self) -> bool:
         return self._ended is not None and not self._ended.done()
