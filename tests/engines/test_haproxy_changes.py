@@ -12,7 +12,7 @@ from support import frontdoor
 from support.frontdoor import House
 from tenfold import engines, errors
 from tenfold.engines import haproxy
-from tenfold.engines.haproxy import admin, command, render, settings
+from tenfold.engines.haproxy import admin, command, console, render, settings
 from tenfold.kit import clock, files, process
 from tenfold.topology import layout, tiers
 
@@ -78,6 +78,29 @@ async def test_a_drain_that_was_cut_short_is_taken_back_when_the_server_is_wante
 
     assert (("web", "web-2"),) == changes.reopened
     assert ("web-2", "up") in await routed(seat)
+
+
+async def test_a_server_whose_joining_was_cut_short_joins_and_is_watched(house: House) -> None:
+    seat = frontdoor.seat(house.folder, topology(web=tiers.Web(servers=2)))
+    await house.web(seat)
+    await house.door(frontdoor.with_web(seat, "web-1"))
+    socket = settings.runtime_socket(seat)
+    options = settings.of(seat).server_options
+    await console.ask(socket, f"add server group-web/web-2 127.64.1.101:8000 {options} weight 100")
+
+    changes = await admin.configure(seat)
+    assert (("web", "web-2"),) == changes.reopened
+    assert {"web-1": 5, "web-2": 5} == await frontdoor.spread(10)
+    await frontdoor.tell("127.64.1.101", "/-/unready")
+
+    assert await clock.until(lambda: _routes(seat, {("web-1", "up"), ("web-2", "down")}), seconds=5)
+
+
+async def test_a_server_that_cannot_be_told_is_one_plain_error(house: House, tmp_path: Path) -> None:
+    seat = frontdoor.seat(house.folder, topology())
+
+    with pytest.raises(errors.EngineFailed, match="is HAProxy running"):
+        await admin.configure(seat)
 
 
 async def test_a_server_that_leaves_ends_its_requests_first(house: House) -> None:
@@ -303,6 +326,10 @@ async def test_a_new_group_of_web_servers_is_routed_to_after_a_reload(house: Hou
     assert changes.is_reloaded
     assert "web-api-1" == (await frontdoor.fetch("/api/")).server
     assert layout.DEFAULT_GROUP + "-1" == (await frontdoor.fetch("/")).server
+
+
+async def _routes(seat: engines.Seat, expected: set[tuple[str, str]]) -> bool:
+    return await routed(seat) == expected
 
 
 async def _began(house: House) -> bool:

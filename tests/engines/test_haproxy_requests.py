@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from support import frontdoor
@@ -141,6 +142,17 @@ async def test_statistics_are_on_the_private_address_only(seat: engines.Seat) ->
     assert b"haproxy_server_status" in metrics
     assert "web-1" == (await frontdoor.fetch("/metrics")).server
     assert (seat.run / f"{seat.server.name}.haproxy").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_web_socket_passes(seat: engines.Seat) -> None:
+    url = f"http://{frontdoor.LISTEN[0]}:{frontdoor.LISTEN[1]}/echo"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+        await socket.send_str("one")
+        first = await socket.receive_str(timeout=5)
+        await socket.send_str("two")
+        second = await socket.receive_str(timeout=5)
+
+    assert ["web-1: one", "web-1: two"] == [first, second]
 
 
 async def test_a_ready_door_says_its_role(seat: engines.Seat) -> None:

@@ -3,7 +3,7 @@
 It says who it is and which headers it got, and writes every request that began to a journal file, so that a
 test can count what really ran. Paths: `/slow?seconds=`; `/die` (the first of the servers that gets it ends its own
 process in the middle of the request, the next one answers); `/-/ready` (503 after `/-/unready`, until
-`/-/ready-again`); anything else answers at once.
+`/-/ready-again`); `/echo` (a WebSocket); anything else answers at once.
 """
 
 import asyncio
@@ -35,6 +35,14 @@ class Upstream:
         headers = [[name, value] for name, value in request.headers.items()]
         return web.json_response({"server": self.name, "headers": headers, "path": request.path, "size": len(body)})
 
+    async def echo(self, request: web.Request) -> web.WebSocketResponse:
+        """A WebSocket that says everything again."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(f"{self.name}: {message.data}")
+        return socket
+
     async def ready(self, request: web.Request) -> web.Response:
         """The health check's answer."""
         return web.Response(status=200 if self.is_ready else 503)
@@ -57,6 +65,7 @@ def main(name: str, address: str, port: str, journal: str) -> None:
     app.router.add_get("/-/ready", upstream.ready)
     app.router.add_get("/-/unready", upstream.become_unready)
     app.router.add_get("/-/ready-again", upstream.become_ready)
+    app.router.add_get("/echo", upstream.echo)
     app.router.add_route("*", "/{path:.*}", upstream.answer)
     web.run_app(app, host=address, port=int(port), print=None, access_log=None, keepalive_timeout=30)
 

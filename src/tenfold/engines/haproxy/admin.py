@@ -130,7 +130,8 @@ async def drain(socket: Path, place: Place, seconds: float = 10.0) -> bool:
 
 
 async def reopen(socket: Path, place: Place) -> None:
-    """Give it requests again, once its health check passes."""
+    """Give it requests again, once its health check passes; also to one that was added and never enabled."""
+    await _tell(socket, f"enable health {_path(place)}")
     await _tell(socket, f"set server {_path(place)} state ready")
 
 
@@ -174,18 +175,20 @@ async def stats(socket: Path) -> Traffic:
 
 
 async def _add_all(socket: Path, servers: Mapping[Place, settings.Upstream], wanted: settings.Settings) -> None:
-    """New servers are in maintenance until they are enabled."""
+    """New servers are in maintenance until they are reopened."""
     for place, one in servers.items():
         options = f"{one.address} {wanted.server_options} weight {one.weight}"
         await _tell(socket, f"add server {_path(place)} {options}", "New server registered.")
-        await _tell(socket, f"enable health {_path(place)}")
-        await _tell(socket, f"enable server {_path(place)}")
+        await reopen(socket, place)
 
 
 async def _remove_all(socket: Path, places: Sequence[Place], drain_seconds: float) -> list[Place]:
     """Remove servers at the same time; returns those that had requests left."""
-    async with asyncio.TaskGroup() as group:
-        tasks = {place: group.create_task(_remove(socket, place, drain_seconds)) for place in places}
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {place: group.create_task(_remove(socket, place, drain_seconds)) for place in places}
+    except* errors.EngineFailed as failed:
+        raise errors.EngineFailed("\n".join(str(one) for one in failed.exceptions)) from failed
     return [place for place, task in tasks.items() if not task.result()]
 
 
