@@ -86,6 +86,20 @@ async def test_a_stall_shows_as_latency_of_every_request_that_was_due_though_few
     assert report.slowest.intended < 0.2
 
 
+async def test_a_busy_load_generator_says_how_late_it_was(server: BadServer) -> None:
+    @journey
+    async def hog(user: User) -> None:
+        await user.get("/")
+        if user.number == 1 and "done" not in user.memory:
+            user.memory["done"] = True
+            time.sleep(0.2)  # noqa: ASYNC251 (what a journey must not do)
+
+    report = await run(server, hog)
+
+    assert 0.15 < report.late_seconds
+    assert 0.15 < report.total.longest_seconds
+
+
 async def test_a_5xx_is_a_failure_and_a_status_that_was_not_expected_too(server: BadServer) -> None:
     async def refuse(seen: Seen) -> bytes | None:
         return {"/": answer(500), "/gone": answer(404), "/maybe": answer(404)}.get(seen.path)

@@ -139,6 +139,7 @@ class Load:
             user.close()
         await asyncio.sleep(0)  # one turn of the loop: that is when aborted transports close
         self.report.seconds = self.elapsed_seconds
+        self.report.late_seconds = self._pacer.late_seconds
         await self._ledger.close("interrupted" if self._is_stopped else "finished", self.report.seconds)
         for task in self._users.values():
             if task.done() and not task.cancelled():

@@ -53,6 +53,8 @@ class Pacer:
         self.is_ending = False
         """Whether no further slot will come; those in the backlog are still given out."""
         self.handed_out = 0
+        self.late_seconds = 0.0
+        """How late a slot was handed out at worst: the load generator's own share of the latencies."""
 
     @property
     def backlog(self) -> int:
@@ -66,6 +68,7 @@ class Pacer:
                 delay = started + offset - time.monotonic()
                 if delay > 0 or self.handed_out % SLOTS_AT_A_TIME == 0:
                     await asyncio.sleep(max(delay, 0))
+                self.late_seconds = max(self.late_seconds, time.monotonic() - started - offset)
                 self._hand_out(started + offset)
         finally:
             self.end()

@@ -91,6 +91,8 @@ class Report:
         """The longest time between two acknowledged writes (by when they were answered)."""
         self.seconds = 0.0
         """How long the run took, its last answers included; 0 while it runs."""
+        self.late_seconds = 0.0
+        """How late the load generator itself was at worst, because its machine was busy; part of the latencies."""
         self._last_write_at: float | None = None
         self._recent: deque[float] = deque(maxlen=MOST_RECENT)
         self._recent_counts: Counter[str] = Counter()
@@ -142,6 +144,7 @@ class Report:
             "own_reads": self.own_reads,
             "stale_reads": self.stale_reads,
             "longest_write_gap_seconds": round(self.longest_write_gap_seconds, 6),
+            "late_seconds": round(self.late_seconds, 6),
             "latency_seconds": self.total.to_dict(),
             "by_name": {name: latencies.to_dict() for name, latencies in sorted(self.by_name.items())},
             "failures": _tallies(self.failures),

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from tenfold.traffic import report, verify
 
+NOTEWORTHY_SECONDS = 0.02
+"""How late the load generator may be before the summary says so."""
+
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 
@@ -37,6 +40,8 @@ def report_lines(found: report.Report) -> list[str]:
             f"longest wait {duration(slowest.latency)}: {slowest.name} at {slowest.intended:.1f} s, "
             f"{f'status {slowest.status}' if slowest.status else 'no answer'}, trace {slowest.trace}"
         )
+    if found.late_seconds > NOTEWORTHY_SECONDS:
+        lines.append(f"note         this machine was busy: requests went out up to {duration(found.late_seconds)} late")
     return [*lines, "", "latency from the moment each request was due:", *_latencies(found)]
 
 

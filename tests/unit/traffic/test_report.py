@@ -129,3 +129,12 @@ def test_the_summary_says_what_failed_and_how_long_it_took() -> None:
 )
 def test_durations_are_short(seconds: float, shown: str) -> None:
     assert shown == summary.duration(seconds)
+
+
+def test_a_load_generator_that_was_late_itself_says_so() -> None:
+    found = report.Report()
+    assert "this machine was busy" not in "\n".join(summary.report_lines(found))
+
+    found.late_seconds = 0.9
+
+    assert "requests went out up to 900.0ms late" in "\n".join(summary.report_lines(found))
