@@ -113,9 +113,13 @@ class World:
         for server in self.running_or_starting("etcd"):
             self.servers[server].processes["etcd"] = READY if self.has_coordination else STARTING
         members = [copy for copy in self.copies.values() if copy.is_patronis and self.is_up(copy)]
+        for copy in members:
+            copy.is_standby |= copy.writes < self.acknowledged  # it never held the leader's key with these
         leaders = [copy for copy in members if not copy.is_standby]
         if self.has_coordination and members and len(leaders) != 1:
             chosen = max(members, key=lambda copy: (copy.writes, not copy.is_standby, copy.timeline))
+            if chosen.writes < self.acknowledged:
+                return  # Patroni waits for one that was synchronous
             if chosen.is_standby:
                 chosen.timeline = max(copy.timeline for copy in self.copies.values()) + 1
             for copy in members:
@@ -153,10 +157,10 @@ class World:
             self.acknowledged = copy.writes
 
     def _replicate(self, primary: Copy) -> None:
-        """A synchronous commit is on a replica, too, before it is acknowledged. Patroni strikes dead ones off."""
-        if not self.is_synchronous:
+        """Under Patroni a commit is on the replicas, too, before it is acknowledged; dead ones are struck off."""
+        if not primary.is_patronis:
+            assert not self.is_synchronous, "commits wait for replicas, and nobody strikes dead ones off"
             return
-        assert primary.is_patronis, "commits wait for replicas, and nobody strikes dead ones off"
         for copy in self.copies.values():
             if self.is_following(copy):
                 copy.writes = primary.writes

@@ -225,7 +225,7 @@ def migrate(now: Situation) -> steps.Step | None:
     """The schema is the one that the code expects, before the code starts."""
     if now.there.is_migrated or now.primary is None:
         return None
-    return steps.Migrate(reason="there are migrations that have not run, and the app's code expects them")
+    return steps.Migrate(reason="migrations that have not run come before code that expects them")
 
 
 def replace_databases(now: Situation) -> steps.Step | None:

@@ -59,21 +59,21 @@ def _group(now: Situation, web_server: str) -> str:
 
 
 def _started(there: Snapshot, servers: list[str], now: Situation) -> tuple[snapshot.DatabaseNode, ...]:
-    """The copies on these servers run: if none is the primary yet, the one that is furthest along becomes it."""
-    first = there.primary or now.holder
-    candidates = [node for node in there.databases if node.server in servers]
-    chosen = first if first in candidates or there.primary else snapshot.newest(candidates)
-    return tuple(
-        _running(node, now, is_primary=node == chosen) if node.server in servers else node for node in there.databases
-    )
+    """The copies on these servers run. Which of Patroni's becomes the primary is not for planning to foresee."""
+    return tuple(_running(node, now) if node.server in servers else node for node in there.databases)
 
 
-def _running(node: snapshot.DatabaseNode, now: Situation, *, is_primary: bool) -> snapshot.DatabaseNode:
+def _running(node: snapshot.DatabaseNode, now: Situation) -> snapshot.DatabaseNode:
     manager = now.manager_of(node)
-    if is_primary:
-        may_be_fenced = manager == "postgres" and len(now.there.databases) > 1
-        return replace(node, manager=manager, role="primary", is_reachable=True, accepts_writes=not may_be_fenced)
-    return replace(node, manager=manager, role="standby", is_reachable=True, is_streaming=True)
+    node = replace(node, manager=manager, is_reachable=True)
+    if now.primary is not None and now.primary.server == node.server:
+        return node
+    if now.primary is not None:
+        return replace(node, role="standby", is_streaming=True)
+    if manager == "patroni":
+        return replace(node, role="")
+    may_be_fenced = len(now.there.databases) > 1
+    return replace(node, role="primary", accepts_writes=not may_be_fenced)
 
 
 def _replace_processes(step: steps.ReplaceProcesses, now: Situation) -> Snapshot:

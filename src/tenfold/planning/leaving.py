@@ -27,11 +27,15 @@ def stop_web(now: Situation) -> steps.Step | None:
 
 
 def stop_databases(now: Situation) -> steps.Step | None:
-    """An unwanted copy stops once the primary is in its place and the app has been told."""
-    targets = tuple(
-        target for target in now.unwanted("postgres") + now.unwanted("patroni") if target[0] not in now.homes
-    )
-    if not targets or not now.has_settled:
+    """An unwanted copy stops once the primary is in its place and the app has been told.
+
+    Replicas of Patroni's are not stopped here while it runs the primary: commits may wait for them.
+    """
+    if not now.has_settled:
+        return None
+    running = now.unwanted("postgres") + (() if now.uses_patroni else now.unwanted("patroni"))
+    targets = tuple(target for target in running if target[0] not in now.homes)
+    if not targets:
         return None
     return steps.StopProcesses(targets=targets, reason=f"the database is on {', '.join(now.homes)}")
 

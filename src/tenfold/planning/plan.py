@@ -93,7 +93,7 @@ def _note_without_primary(last: Situation) -> str:
     if last.holder is None:
         return f"there is no database yet: {', '.join(last.homes)} cannot take it now"
     if last.manager_of(last.holder) == "patroni":
-        return "no database is the primary; Patroni chooses one as soon as enough of its members run"
+        return "what else there is to do depends on which database becomes the primary; Patroni chooses it"
     return (
         f"the data is on {last.holder.server}, which is off; start it with: tenfold server start {last.holder.server}"
     )

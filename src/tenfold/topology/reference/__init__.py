@@ -1,4 +1,4 @@
-"""One commented example per section of `tenfold.toml`: documentation, `tenfold help topology`, and a test that it loads."""
+"""One commented example per section of `tenfold.toml`: documentation, help text, and a test that it loads."""
 
 from importlib import resources
 

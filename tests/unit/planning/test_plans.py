@@ -1,0 +1,73 @@
+"""Plans as data: `plans/*.toml` hold what was there, what happened, what is wanted, and the steps that must follow."""
+
+import itertools
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import simulated_steps, simulated_world
+from support.topologies import topology
+from tenfold import errors
+from tenfold.planning import plan
+
+FOLDER = Path(__file__).parent / "plans"
+
+
+def cases() -> Iterator[Any]:
+    for path in sorted(FOLDER.glob("*.toml")):
+        for name, case in tomllib.loads(path.read_text()).items():
+            yield pytest.param(case, id=f"{path.stem}: {name}")
+
+
+@pytest.mark.parametrize("case", cases())
+def test_the_plan_has_these_steps(case: dict[str, Any]) -> None:
+    before, after = case.get("before"), topology(**case["after"])
+    world = simulated_world.World() if before is None else simulated_steps.serving(topology(**before))
+    for event in case.get("happened", []):
+        happen(world, event, after)
+
+    made = plan.make(after, world.look(after), revisions(case.get("changed", [])))
+
+    assert case["steps"] == [step.title for step in made.steps]
+    assert case.get("notes", []) == list(made.notes)
+
+
+def happen(world: simulated_world.World, event: str, after: Any) -> None:
+    """`kill web-2`, `down`, or `stop after 2 moments of switch_database` on the way to the new topology."""
+    match event.split():
+        case ["kill", server]:
+            world.kill(server)
+        case ["down"]:
+            world.down()
+        case ["stop", "after", count, "moments", "of", kind]:
+            moments = simulated_steps.change(world, after)
+            within = itertools.dropwhile(lambda moment: moment[0].kind != kind, moments)
+            assert len(list(itertools.islice(within, int(count)))) == int(count)
+        case _:
+            raise AssertionError(f"unknown event: {event}")
+
+
+def revisions(changed: list[str]) -> dict[tuple[str, str], str]:
+    """`granian on web-1`: it should run with settings of another revision."""
+    return {(server, name): "new" for name, _, server in (one.partition(" on ") for one in changed)}
+
+
+def test_every_step_says_why_and_how_to_go_back() -> None:
+    wanted = topology(balancer={}, web={"servers": 2}, database={"replicas": 2, "synchronous": True})
+
+    made = plan.make(wanted, simulated_world.World().look(wanted))
+
+    assert all(step.reason and step.undo and step.risk for step in made.steps)
+    assert 4 * len(made.steps) == len(made.lines())
+    assert [step.kind for step in made.steps] == [step["kind"] for step in made.as_json()["steps"]]
+
+
+def test_a_server_that_would_have_to_move_is_refused() -> None:
+    world = simulated_steps.serving(topology())
+    moved = topology(regions={"far": {"primary": False}, "home": {"primary": True}})
+
+    with pytest.raises(errors.BadInput, match="server-1: address 127.66.1.1 found, 127.66.2.1 wanted"):
+        plan.make(moved, world.look(moved))
