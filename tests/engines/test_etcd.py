@@ -42,6 +42,7 @@ async def value(seat: engines.Seat, key: str) -> str | None:
 
 async def test_it_asks_everyone_for_the_password_and_turning_that_on_again_changes_nothing(site: seats.Site) -> None:
     members = await databases.coordination(site)
+    assert await admin.is_protected(members[0])
     await asyncio.gather(*(admin.enable_auth(seat) for seat in members))
     assert await admin.is_protected(members[1])
     wrong = dataclasses.replace(members[0], secrets=dataclasses.replace(members[0].secrets, etcd="wrong"))

@@ -118,6 +118,30 @@ async def test_a_planned_switch_moves_the_leadership_and_loses_nothing(site: sea
     assert await admin.is_leader(target)
 
 
+async def test_without_its_coordination_the_primary_goes_on_and_later_finds_it_again(site: seats.Site) -> None:
+    members = await databases.coordination(site)
+    nodes = await databases.replicated(site, count=2)
+    await postgres_admin.create_roles_and_database(nodes[0])
+    async with writing(nodes) as writer:
+        for member in members:
+            await site.cut(member.server.name)
+        began, written = time.monotonic(), len(writer.acknowledged)
+        # Longer than Patroni's `retry_timeout` and a round on top, after which a primary without failsafe steps down.
+        assert not await clock.until(lambda: _is_demoted(nodes[0]), seconds=9, pause_seconds=0.2)
+        assert time.monotonic() - began >= 9
+        assert len(writer.acknowledged) > written
+        await databases.coordination(site)  # passwords are on, but the tokens given out before are forgotten
+    assert nodes[0] == (await databases.settled(nodes))[0]
+    assert set() == await writer.lost(nodes[0])
+    print(f"\nlongest write while etcd was away: {writer.longest_seconds:.2f} s")
+    await admin.switch_over(nodes[0], nodes[0].server.name, nodes[1].server.name)
+    assert await clock.until(lambda: admin.is_leader(nodes[1]), seconds=10)
+
+
+async def _is_demoted(seat: engines.Seat) -> bool:
+    return (await postgres.ENGINE.probe(seat)).role != "primary"
+
+
 async def test_a_copy_that_a_power_cut_left_half_done_is_made_anew(site: seats.Site) -> None:
     await databases.coordination(site)
     leader, *_ = await databases.replicated(site, count=1)
