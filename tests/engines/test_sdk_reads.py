@@ -234,9 +234,12 @@ async def test_a_select_that_writes_succeeds_on_the_primary(tf_db: db.Database, 
         await tf_db.fetch(query)
 
 
-async def test_a_replicas_refusal_teaches_the_router(tf_db: db.Database) -> None:
+@pytest.mark.parametrize("is_warm", [False, True], ids=["on a new connection", "on a free connection"])
+async def test_a_replicas_refusal_teaches_the_router(tf_db: db.Database, is_warm: bool) -> None:
     query = "select liar(1)  -- says it is stable"
     await until_functions_are_known(tf_db)
+    for _ in range(20 if is_warm else 0):
+        await tf_db.fetchval("select 1")
     classifier = tf_db._shards.classifier
 
     before = classifier.reads(query)

@@ -117,7 +117,7 @@ class Access:
         try:
             result = await call(connection, query, *args, **extra)
         except BaseException as error:  # noqa: BLE001 - raised again unless the read may be tried again
-            again = self._failed(node, connection, error, cut)
+            again = self._failed(node, connection, error, cut, query)
             if again is None:
                 return await self._write(call.__name__, query, args, timeout, extra)
         else:
@@ -148,11 +148,14 @@ class Access:
             self._shards.classifier.learn(query)
             return await self._write(call.__name__, query, args, None, extra)
 
-    def _failed(self, node: nodes.Node, connection: Any, error: BaseException, cut: float) -> reads.Again | None:
+    def _failed(
+        self, node: nodes.Node, connection: Any, error: BaseException, cut: float, query: str
+    ) -> reads.Again | None:
         """How to try again, None for a statement that turned out to write; raises when neither is due."""
         try:
             return self._reads.failed(node, connection, error, cut, FIRST)
         except reads.WritesError:
+            self._shards.classifier.learn(query)
             return None
 
     async def _copy_out(self, call: Call, query: str, args: Any, timeout: float | None, extra: dict[str, Any]) -> Any:
