@@ -48,8 +48,8 @@ async def test_one_of_several_web_servers_is_killed_under_load_and_no_request_fa
         await asyncio.sleep(1.5)
 
     assert [] == load.failures
-    assert load.sent > 500
-    assert load.slowest_seconds < 1.5
+    assert load.sent > 300
+    assert load.slowest_seconds < 3
 
 
 async def test_the_only_web_server_is_killed_and_comes_back_and_requests_wait_for_it(house: House) -> None:
@@ -144,7 +144,7 @@ async def test_when_no_server_comes_back_the_wait_is_bounded_and_says_when_to_tr
 
     assert 503 == answer.status
     assert "1" == answer.headers["retry-after"]
-    assert 0.7 < seconds < 2.5
+    assert 0.7 < seconds < 5
 
 
 async def test_a_server_never_gets_more_than_it_takes_and_the_rest_waits(house: House) -> None:
