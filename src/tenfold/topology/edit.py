@@ -55,7 +55,7 @@ def _apply(document: tomlkit.TOMLDocument, change: Change) -> None:
         table = table[name]
     if change.value is None:
         if key in table:
-            _remove(table, key)
+            del table[key]
     elif key in table:
         table[key] = change.value
     else:
@@ -86,10 +86,6 @@ def _add_key(table: Any, key: str, value: Value) -> None:
 def _last_key(body: list[tuple[items.Key | None, items.Item]]) -> items.Key | None:
     keys = [key for key, item in body if key is not None and not isinstance(item, items.Table | items.AoT)]
     return keys[-1] if keys else None
-
-
-def _remove(table: Any, key: str) -> None:
-    table.remove(key)
 
 
 def _apply_plainly(expected: MutableMapping[str, Any], change: Change) -> None:

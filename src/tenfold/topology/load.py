@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from tenfold import errors
 from tenfold.topology import problems, tiers, units, validate
 
-STAND_IN = {"name": "service", "app": "app:app"}
+STAND_IN = {"name": "service"}
 """In place of required values that are missing, so that the rules for everything else can be checked."""
 
 

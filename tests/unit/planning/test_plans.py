@@ -22,7 +22,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(case, id=f"{path.stem}: {name}")
 
 
-@pytest.mark.parametrize("case", cases())
+@pytest.mark.parametrize("case", list(cases()))
 def test_the_plan_has_these_steps(case: dict[str, Any]) -> None:
     before, after = case.get("before"), topology(**case["after"])
     world = simulated_world.World() if before is None else simulated_steps.serving(topology(**before))
@@ -69,5 +69,5 @@ def test_a_server_that_would_have_to_move_is_refused() -> None:
     world = simulated_steps.serving(topology())
     moved = topology(regions={"far": {"primary": False}, "home": {"primary": True}})
 
-    with pytest.raises(errors.BadInput, match="server-1: address 127.66.1.1 found, 127.66.2.1 wanted"):
+    with pytest.raises(errors.BadInput, match=r"server-1: address 127.66.1.1 found, 127.66.2.1 wanted"):
         plan.make(moved, world.look(moved))

@@ -1,0 +1,159 @@
+"""The ladder: which rung a topology stands on, and the edits that take its file up and down, comments kept."""
+
+import itertools
+
+import pytest
+
+from tenfold import errors
+from tenfold.topology import edit, load, rungs
+
+SINGLE = """\
+# the shop
+[service]
+name = "shop"            # its name
+app  = "shop.web:app"
+
+[database]
+migrations = "sql"       # not the default
+"""
+BUILT = [rung for rung in rungs.RUNGS if rung.is_built]
+
+
+def at(rung: rungs.Rung) -> str:
+    return edit.apply(SINGLE, rungs.edits(load.parse(SINGLE), rung))
+
+
+@pytest.mark.parametrize("rung", BUILT, ids=lambda rung: rung.name)
+def test_the_file_climbs_to_every_rung(rung: rungs.Rung) -> None:
+    assert rung is rungs.rung_of(load.parse(at(rung)))
+
+
+@pytest.mark.parametrize(
+    ("high", "low"), [(b, a) for a, b in itertools.combinations(BUILT, 2)], ids=lambda rung: rung.name
+)
+def test_the_file_descends_to_every_rung_below(high: rungs.Rung, low: rungs.Rung) -> None:
+    text = at(high)
+
+    descended = load.parse(edit.apply(text, rungs.edits(load.parse(text), low)))
+
+    assert low is rungs.rung_of(descended)
+    assert load.parse(at(low)).database == descended.database
+    assert load.parse(at(low)).web == descended.web
+
+
+def test_comments_and_order_stay() -> None:
+    assert (
+        at(rungs.named("replicated"))
+        == """\
+# the shop
+[service]
+name = "shop"            # its name
+app  = "shop.web:app"
+
+[database]
+migrations = "sql"       # not the default
+placement = "own"
+replicas = 2
+synchronous = true
+
+[balancer]
+servers = 2
+
+[web]
+servers = 2
+"""
+    )
+
+
+def test_all_rungs_of_the_design_are_named_and_four_are_built() -> None:
+    assert list(range(1, 13)) == [rung.number for rung in rungs.RUNGS]
+    assert ["single", "database", "balanced", "replicated"] == [rung.name for rung in BUILT]
+
+
+def test_a_climb_beyond_what_is_built_says_what_it_skips() -> None:
+    road = rungs.climb(load.parse(SINGLE), rungs.named("cdn"))
+
+    assert ["database", "balanced", "replicated"] == [rung.name for rung in road.rungs]
+    assert ("cached (rung 5) is not built yet: skipped", "cdn (rung 6) is not built yet: skipped") == road.notes
+
+
+def test_one_step_up_and_one_step_down() -> None:
+    balanced = load.parse(at(rungs.named("balanced")))
+
+    assert ("replicated",) == tuple(rung.name for rung in rungs.climb(balanced).rungs)
+    assert ("database",) == tuple(rung.name for rung in rungs.descend(balanced).rungs)
+    assert rungs.named("replicated") is rungs.next_rung(balanced)
+
+
+def test_at_the_top_there_is_nothing_to_climb() -> None:
+    road = rungs.climb(load.parse(at(rungs.named("replicated"))))
+
+    assert () == road.rungs
+    assert 8 == len(road.notes)
+
+
+def test_a_skipped_rung_is_left_out_and_can_be_climbed_later() -> None:
+    skipped = (rungs.named("balanced"),)
+    road = rungs.climb(load.parse(SINGLE), rungs.named("replicated"), skipped)
+    text = edit.apply(SINGLE, rungs.edits(load.parse(SINGLE), rungs.named("replicated"), skipped))
+    topology = load.parse(text)
+
+    assert ["database", "replicated"] == [rung.name for rung in road.rungs]
+    assert topology.balancer is None
+    assert "replicated" == rungs.rung_of(topology).name
+    assert ["balanced"] == [rung.name for rung in rungs.climb(topology, rungs.named("balanced")).rungs]
+
+
+def test_more_web_servers_than_a_rung_asks_for_stay() -> None:
+    text = SINGLE + "[balancer]\nservers = 1\n[web]\nservers = 5\n"
+
+    assert 5 == load.parse(edit.apply(text, rungs.edits(load.parse(text), rungs.named("replicated")))).web.servers
+
+
+def test_groups_are_not_thrown_away_by_a_descent() -> None:
+    text = at(rungs.named("balanced")) + "[web_groups.api]\n"
+
+    with pytest.raises(errors.BadInput, match=r"\[web_groups.api\]: found, and below rung 3 there is no balancer"):
+        rungs.edits(load.parse(text), rungs.named("database"))
+
+
+def test_an_unknown_rung_names_the_nearest() -> None:
+    with pytest.raises(errors.BadInput, match="did you mean replicated"):
+        rungs.named("replicate")
+
+
+UGLY = {
+    "dotted keys": 'service.name = "shop"\nservice.app = "shop.web:app" # here\ndatabase.migrations = "sql"\n',
+    "inline tables": 'service = { name = "shop", app = "shop.web:app" }\ndatabase = { migrations = "sql" } # mine\n',
+    "windows": SINGLE.replace("\n", "\r\n"),
+    "no end of line": SINGLE.rstrip("\n"),
+    "sections out of order": '[database]\n\n# a note at the end\n\n[service]\nname = "shop"\napp = "shop.web:app"\n',
+    "empty lines": '[service]\nname = "shop"\n\napp = "shop.web:app"\n\n\n[web]\nservers = 1 # one\n\n# end\n',
+    "indented": '[service]\n  name = "shop"\n  app = "shop.web:app"\n  [database]\n  pool_size = 9 # few\n',
+    "literal strings": "[service]\nname = 'shop'\napp = 'shop.web:app'\nenv = { A = '''x''' }\n",
+}
+
+
+@pytest.mark.parametrize("name", UGLY)
+def test_ugly_files_climb_and_descend_and_keep_their_comments(name: str) -> None:
+    text = UGLY[name]
+    up = edit.apply(text, rungs.edits(load.parse(text), rungs.named("replicated")))
+    down = edit.apply(up, rungs.edits(load.parse(up), rungs.named("single")))
+
+    assert "replicated" == rungs.rung_of(load.parse(up)).name
+    assert "single" == rungs.rung_of(load.parse(down)).name
+    for comment in (line.partition("#")[2] for line in text.splitlines() if "#" in line):
+        assert comment in up
+        assert comment in down
+    assert up.count("\r\n") == (up.count("\n") if "\r\n" in text else 0)
+
+
+def test_no_change_changes_nothing() -> None:
+    for text in UGLY.values():
+        assert text == edit.apply(text, ())
+
+
+def test_a_line_that_goes_takes_its_comment_along() -> None:
+    text = at(rungs.named("database")).replace('placement = "own"', 'placement = "own"  # since May')
+
+    assert SINGLE == edit.apply(text, rungs.edits(load.parse(text), rungs.named("single")))
