@@ -265,11 +265,18 @@ async def test_a_fenced_primary_still_reads_and_gives_no_lease(
     assert cluster.primary.host == await tf_db.reading("primary").fetchval(WHERE)
     with pytest.raises(errors.NoPrimary, match="read-only"):
         await tf_db._shards.primary(0, loop.time() + 0.2)
-    waiting = asyncio.create_task(tf_db._shards.primary(0, loop.time() + 10))
+    with request.serving(request.Request()) as serving:
+        waiting = asyncio.create_task(tf_db._shards.primary(0, loop.time() + 10))
+
+    async def is_waiting() -> bool:
+        return serving.is_waiting
+
+    assert await clock.until(is_waiting, seconds=5, pause_seconds=0.01)
     await cluster.primary.unfence()
     lease = await waiting
     await lease.release()
 
+    assert not serving.is_waiting
     assert cluster.primary.name == lease.node
 
 

@@ -232,3 +232,17 @@ async def test_before_start_and_after_stop_a_call_says_what_to_do(cluster: postg
         await database.fetchval("select 1")
     with pytest.raises(errors.NotStarted):
         await database.acquire()
+
+
+async def test_a_server_without_room_for_another_connection_is_waited_for_not_forgotten(
+    cluster: postgres_cluster.Cluster, tf_db: db.Database
+) -> None:
+    await cluster.primary.sql(f"alter role {postgres_cluster.USER} connection limit 5")
+    try:
+        values = await asyncio.gather(
+            *(tf_db.reading("primary").fetchval("select $1::int from pg_sleep(0.05)", number) for number in range(30))
+        )
+    finally:
+        await cluster.primary.sql(f"alter role {postgres_cluster.USER} connection limit -1")
+
+    assert list(range(30)) == values

@@ -20,6 +20,10 @@ FIRST_LOOK_SECONDS = 3.0
 """How long `start` waits for every node's first answer; a node that is down does not keep an app from starting."""
 
 
+FULL_PAUSE_SECONDS = 0.05
+"""Before the next try with a server that said `too many connections`."""
+
+
 @dataclass(slots=True)
 class Lease:
     """One connection to a node that was a writable primary at its last check.
@@ -141,7 +145,6 @@ class Shards:
     async def connect(self, shard: int, deadline: float, arguments: dict[str, Any]) -> "asyncpg.Connection[Any]":
         """A new connection to the writable primary, the caller's own: in no pool. Raises like `primary`."""
         group = self.shard(shard)
-        loop = asyncio.get_running_loop()
         while True:
             node = group.writable
             if node is None:
@@ -150,9 +153,7 @@ class Shards:
             try:
                 return await self.connector.open(node.where, connect.CONNECT_SECONDS, **arguments)
             except connect.UnreachableError as error:
-                if loop.time() >= deadline:
-                    raise errors.NoPrimary(f"database: {error}; nothing was done") from error
-                group.doubt(node, loop.time())
+                await unreachable(group, node, error, deadline)
 
     def shard(self, number: int) -> nodes.Shard:
         """What is known of one shard. Raises `NotStarted` before `start`."""
@@ -171,8 +172,7 @@ class Shards:
         (request.current() or self.outside).wrote(at)
 
     async def _news(self, group: nodes.Shard, deadline: float) -> None:
-        group.poke()
-        if not await group.news.wait(deadline):
+        if not await news(group, deadline):
             raise errors.NoPrimary(
                 f"database: no writable primary of shard {group.number} before the deadline ({group.troubles}); "
                 "nothing was done"
@@ -187,11 +187,7 @@ class Shards:
         except pool.LostError:
             return None
         except connect.UnreachableError as error:
-            loop = asyncio.get_running_loop()
-            if loop.time() >= deadline:
-                raise errors.NoPrimary(f"database: {error}; nothing was done") from error
-            node.trouble = str(error)
-            group.doubt(node, loop.time())
+            await unreachable(group, node, error, deadline)
             return None
 
     def _add_shard(self, bound: bindings.Shard) -> nodes.Shard:
@@ -230,6 +226,36 @@ class Shards:
                     watcher.poke()
 
         return poke
+
+
+async def news(group: nodes.Shard, until: float) -> bool:
+    """True after the next sighting, False at `until`. Meanwhile the request waits and does not count as load."""
+    serving = request.current()
+    group.poke()
+    if serving is not None:
+        serving.is_waiting = True
+    try:
+        return await group.news.wait(until)
+    finally:
+        if serving is not None:
+            serving.is_waiting = False
+
+
+async def unreachable(group: nodes.Shard, node: nodes.Node, error: connect.UnreachableError, until: float) -> None:
+    """No connection to the node could be opened: returns when another try may do better, raises when time is up.
+
+    A server that is merely full is still what it was; any other is forgotten until a probe reaches it.
+    """
+    now = asyncio.get_running_loop().time()
+    is_full = isinstance(error.__cause__, asyncpg.TooManyConnectionsError)
+    if now >= until:
+        kind = errors.Overloaded if is_full else errors.NoPrimary
+        raise kind(f"database: {error}; nothing was done") from error
+    if is_full:
+        await asyncio.sleep(min(FULL_PAUSE_SECONDS, until - now))
+        return
+    node.trouble = str(error)
+    group.doubt(node, now)
 
 
 def _report(task: "asyncio.Task[None]") -> None:

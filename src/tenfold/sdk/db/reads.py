@@ -101,7 +101,7 @@ class Reads:
             except pool.LostError:
                 continue
             except connect.UnreachableError as error:
-                self._unreachable(node, error, until)
+                await primary.unreachable(self._shards.shard(self._number), node, error, until)
 
     def failed(
         self, node: nodes.Node, connection: "asyncpg.Connection[Any]", error: BaseException, cut: float, again: Again
@@ -131,14 +131,6 @@ class Reads:
             raise error
         return Again(again.executions + 1, is_primary=again.is_primary)
 
-    def _unreachable(self, node: nodes.Node, error: connect.UnreachableError, until: float) -> None:
-        """No connection to the node could be opened: forget it until a probe reaches it, unless time is up."""
-        now = asyncio.get_running_loop().time()
-        if now >= until:
-            raise errors.DeadlineExceeded(f"database: {error}") from error
-        node.trouble = str(error)
-        self._shards.shard(self._number).doubt(node, now)
-
     async def _node(self, serving: request.Request | None, until: float, *, is_primary: bool) -> nodes.Node:
         """A node that may answer; waits for one. A short wait for a copy first, then the primary, whoever it is."""
         shard = self._shards.shard(self._number)
@@ -148,12 +140,10 @@ class Reads:
             node = await self._caught_up(shard, serving, min(until, loop.time() + CATCH_UP_SECONDS))
         while node is None:
             node = shard.primary or self.ready(serving)
-            if node is None:
-                shard.poke()
-                if not await shard.news.wait(until):
-                    raise errors.NoPrimary(
-                        f"database: no node of shard {self._number} may answer this read ({shard.troubles})"
-                    )
+            if node is None and not await primary.news(shard, until):
+                raise errors.NoPrimary(
+                    f"database: no node of shard {self._number} may answer this read ({shard.troubles})"
+                )
         if serving is not None and not self._is_primary:
             serving.pinned[self._number] = node.where.name
         return node
