@@ -88,7 +88,10 @@ class Site:
 
     async def start(self, seat: engines.Seat, seconds: float = 30.0) -> process.Identity:
         """Render, spawn and wait until it is ready. Raises NotReadyError with its log."""
-        identity = await self.launch(seat)
+        try:
+            identity = await self.launch(seat)
+        except enclosure.EnclosureError as error:
+            raise NotReadyError(f"{seat.process.name} on {seat.server.name}: {error}\n{log_of(seat)}") from error
         await self.ready(seat, seconds)
         return identity
 
