@@ -44,6 +44,8 @@ async def test_a_pool_of_asyncpg_can_be_replaced_by_tf_db(tf_db: db.Database) ->
     assert (1, 2) == tuple(await tf_db.fetchrow("select 1, 2"))
     assert 2 == await tf_db.fetchval("select 1, 2", column=1)
     assert [[1], [2]] == [list(row) for row in await tf_db.fetchmany("select $1::int", [(1,), (2,)])]
+    inserted = await tf_db.fetchmany("insert into note (text) values ($1) returning text", [("one",), ("two",)])
+    assert ["one", "two"] == [row["text"] for row in inserted]
     await tf_db.executemany("insert into note (text) values ($1)", [("many",), ("many",)])
     with tf_db.session():
         await tf_db.copy_records_to_table("note", records=[("many",)], columns=["text"])

@@ -162,7 +162,10 @@ class Reads:
             node = self.ready(serving)
             if node is not None:
                 return node
-        shard.hopeless_until = asyncio.get_running_loop().time() + HOPELESS_SECONDS
+        is_any_welcome = serving is None or self._number not in serving.pinned
+        is_bounded = self._level is not None and self._level.kind is levels.Kind.BOUNDED
+        if is_any_welcome and not is_bounded:  # else it says nothing about the other copies and the other reads
+            shard.hopeless_until = asyncio.get_running_loop().time() + HOPELESS_SECONDS
         return None
 
     def _usual(self, serving: request.Request | None) -> levels.Level:
