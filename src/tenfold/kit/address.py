@@ -6,6 +6,7 @@ owner's folder is gone is void. A network with a listening socket of somebody el
 
 import hashlib
 import os
+import socket
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -51,6 +52,18 @@ def listening_networks() -> frozenset[int]:
         if state == "0A" and octets[0] == 127:
             numbers.add(octets[1])
     return frozenset(numbers)
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens on this address and port, not even somebody who would share it (SO_REUSEPORT)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((host, port))
+        except OSError:
+            return False
+    return True
 
 
 def listener_on_any(port: int) -> bool:

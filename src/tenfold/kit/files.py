@@ -5,6 +5,7 @@ Called by whoever writes state. Knows nothing of tenfold.
 
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -39,6 +40,18 @@ def write_if_changed(path: Path, content: str, mode: int = 0o600) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content, mode)
     return True
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder: at once for whoever looks (a rename), then its content. Twice is once.
+
+    After a crash nothing half deleted stands under the old name; what was left aside goes at the next call.
+    """
+    aside = folder.with_name(f".removed-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def socket_folder(wanted: Path) -> Path:

@@ -121,16 +121,26 @@ class Observer:
             return False
 
 
-def revisions(places: seats.Seats) -> Mapping[tuple[str, str], str]:
-    """By server and process, the revision that the topology asks for, of what can be replaced while it runs."""
+def revisions(places: seats.Seats, *, keeps_code: bool = False) -> Mapping[tuple[str, str], str]:
+    """By server and process, the revision that the topology asks for, of what can be replaced while it runs.
+
+    `keeps_code`: a web server whose code alone has changed is right as it is.
+    """
     wanted = {}
     for server in places.wanted.servers:
         for one in server.processes:
             if one.engine == "granian":
-                wanted[server.name, one.name] = supervise.revision(places.seat(server.name, one.name))
+                code = _running_code(places, server.name, one.name) if keeps_code else None
+                wanted[server.name, one.name] = supervise.revision(places.seat(server.name, one.name), code)
             if one.engine == "haproxy":
                 wanted[server.name, one.name] = haproxy_render.revision(places.seat(server.name, one.name))
     return wanted
+
+
+def _running_code(places: seats.Seats, server: str, name: str) -> str | None:
+    record = places.store.records.servers.get(server)
+    process_record = record.processes.get(name) if record else None
+    return supervise.code_of(process_record.revision) if process_record else None
 
 
 def _primary(nodes: Iterable[snapshots.DatabaseNode]) -> snapshots.DatabaseNode | None:

@@ -46,6 +46,8 @@ class Runtime:
         self.supervisor = supervise.Supervisor(where, store, journal)
         self.observer = observe.Observer(self.supervisor)
         self.changing = asyncio.Lock()
+        self._is_going_back = False
+        """Going back undoes what was done: code that has changed meanwhile stays where it is not running yet."""
 
     # What is wanted
 
@@ -70,7 +72,8 @@ class Runtime:
     async def make_plan(self) -> plans.Plan:
         """The plan from what is there to what is wanted."""
         places = self.seats
-        return plans.make(places.topology, await self.observer.snapshot(places), observe.revisions(places))
+        wanted = observe.revisions(places, keeps_code=self._is_going_back)
+        return plans.make(places.topology, await self.observer.snapshot(places), wanted)
 
     def action(self, step: steps.Step) -> apply.Act:
         """What carries out this kind of step."""
@@ -173,6 +176,7 @@ class Runtime:
             raise failure
         self.journal.say("going_back", f"{failure}\nGoing back to what was there before.", level="error")
         self._want(former, writes_file)
+        self._is_going_back = True
         try:
             done = await apply.converge(self)
         except errors.StepFailed as second:
@@ -180,6 +184,8 @@ class Runtime:
                 f"{failure}\nGoing back failed as well: {second}\n"
                 "Nothing more was done; the next `tenfold up` or `tenfold apply` continues from here."
             ) from failure
+        finally:
+            self._is_going_back = False
         raise errors.StepFailed(f"{failure}\nUndone in {done} steps: the service is as it was before.") from failure
 
 

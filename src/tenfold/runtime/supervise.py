@@ -6,7 +6,6 @@ that a runtime killed at any moment finds it again. It does not decide what shou
 
 import asyncio
 import hashlib
-import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,7 +80,7 @@ class Supervisor:
             return
         await self.stop_all(name)
         await self.cut_server(name, "off")
-        await asyncio.to_thread(shutil.rmtree, self.where.server(name), ignore_errors=True)
+        await asyncio.to_thread(files.remove_tree, self.where.server(name))
         del self.store.records.servers[name]
         self.store.save()
         self.journal.say("server_removed", f"server {name} is gone", subject=name)
@@ -285,14 +284,23 @@ class Supervisor:
         raise errors.EngineFailed(f"{record.name} on {seat.server.name}: {reason}; last lines of {seat.log}:\n{lines}")
 
 
-def revision(seat: engines.Seat) -> str:
-    """A hash of everything a process is started with: rendered files, command, environment."""
+def revision(seat: engines.Seat, code: str | None = None) -> str:
+    """A hash of everything a process is started with: rendered files, command, environment; and the user's code.
+
+    `code`: a fingerprint in the place of the one that the code has now.
+    """
     engine = registry.engine(seat.process.engine)
     command = engine.command(seat)
     digest = hashlib.sha256()
     for part in (*sorted(engine.render(seat).items()), command.argv, *sorted(command.env.items())):
         digest.update(repr(part).encode())
-    return digest.hexdigest()[:16]
+    known = engine.code(seat) if code is None else code
+    return f"{digest.hexdigest()[:16]}+{known}" if known else digest.hexdigest()[:16]
+
+
+def code_of(revision_then: str) -> str:
+    """The fingerprint of the code in a revision."""
+    return revision_then.partition("+")[2]
 
 
 def last_lines(log: Path, begin: int = 0, count: int = 15) -> str:

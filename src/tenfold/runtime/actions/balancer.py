@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from tenfold import errors
 from tenfold.engines.haproxy import admin, command, settings
+from tenfold.kit import address
 from tenfold.planning import steps
 from tenfold.runtime.actions.stage import Stage
 
@@ -27,6 +29,16 @@ async def configure_now(stage: Stage, server: str, web_servers: tuple[str, ...])
     for group, name in changes.cut:
         text = f"{name} ({group}) still had requests after {DRAIN_SECONDS:g} s; they were ended"
         stage.journal.say("requests_ended", text, subject=server, level="warning")
+
+
+def ensure_front_door_is_ours(stage: Stage) -> None:
+    """Raises EngineFailed when another program holds the public address; it would share it without a word."""
+    host, _, port = stage.seats.topology.service.listen.rpartition(":")
+    if not sockets(stage) and not address.is_free(host.strip("[]"), int(port)):
+        raise errors.EngineFailed(
+            f"service.listen: {host}:{port} found in use by another program, a free address expected; "
+            "stop it (ss -ltnp shows it), or choose another port in tenfold.toml"
+        )
 
 
 def wanted_web(stage: Stage) -> tuple[str, ...]:

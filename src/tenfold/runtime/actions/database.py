@@ -5,11 +5,10 @@ that have no Patroni.
 """
 
 import asyncio
-import shutil
 
 from tenfold import engines, errors
 from tenfold.engines.postgres import admin, command, settings
-from tenfold.kit import clock
+from tenfold.kit import clock, files
 from tenfold.planning import steps
 from tenfold.runtime import migrate, publish
 from tenfold.runtime.actions.stage import Stage
@@ -82,7 +81,7 @@ async def discard(stage: Stage, step: steps.DiscardData) -> None:
     """The servers hold no copy of the data any more."""
     for server in step.servers:
         await stage.supervisor.stop_process(server, "postgres")
-        await asyncio.to_thread(shutil.rmtree, settings.data_directory(stage.seat(server, "postgres")))
+        await asyncio.to_thread(files.remove_tree, settings.data_directory(stage.seat(server, "postgres")))
         stage.supervisor.forget(server, "postgres")
 
 

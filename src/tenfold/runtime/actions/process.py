@@ -12,6 +12,8 @@ from tenfold.runtime.actions.stage import Stage
 
 async def start(stage: Stage, step: steps.StartProcesses) -> None:
     """Every process of the step is ready. Balancers start knowing the web servers that are wanted."""
+    if any(name == "haproxy" for _, name in step.targets):
+        balancer.ensure_front_door_is_ours(stage)
     web_servers = balancer.wanted_web(stage)
     await stage.start(
         stage.seats.seat(server, name, web_servers=web_servers if name == "haproxy" else None)
