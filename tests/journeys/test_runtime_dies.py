@@ -33,25 +33,27 @@ async def test_a_runtime_killed_in_the_middle_of_a_climb_is_followed_by_one_that
         await shop.tenfold("up", "-d")
         async with shop.load(rate=50) as load:
             for rung in ("database", "balanced"):
-                climb = asyncio.create_task(shop.try_tenfold("grow", "--to", rung, "--yes"))
-                await kill_at_step(shop, chance.randrange(1, 6))
-                await climb
+                await kill_in_step(shop, ("grow", "--to", rung, "--yes"), chance.randrange(1, 6))
                 await shop.tenfold("up", "-d")
                 await settled(shop)
                 assert (await shop.status())["rung"] == rung
         await shop.ensure_nothing_lost(load.report)
 
 
-async def kill_at_step(shop: project.Project, number: int) -> None:
-    """SIGKILL to the runtime as soon as it has begun its `number`-th step of this change."""
+async def kill_in_step(shop: project.Project, change: tuple[str, ...], number: int, delay_seconds: float = 0.0) -> None:
+    """Give the command that changes the service, and SIGKILL the runtime `delay_seconds` into its `number`-th step."""
     events = shop.folder / ".tenfold" / "events.jsonl"
     begun_before = events.read_text().count('"step_started"')
+    command = asyncio.create_task(shop.try_tenfold(*change))
 
     async def look() -> bool:
-        return events.read_text().count('"step_started"') >= begun_before + number
+        return command.done() or events.read_text().count('"step_started"') >= begun_before + number
 
     assert await clock.until(look, seconds=60, pause_seconds=0.005)
+    assert not command.done(), f"ended before its step {number}: {command.result().output}"
+    await asyncio.sleep(delay_seconds)  # to die somewhere in the middle of the step
     shop.kill_runtime()
+    await command
 
 
 async def settled(shop: project.Project) -> None:
