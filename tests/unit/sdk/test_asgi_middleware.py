@@ -273,6 +273,7 @@ async def test_one_request_too_many_is_answered_503_early() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     assert 503 == third.status
+    assert "Overloaded" == json.loads(third.body)["title"], "at once, not at its deadline"
     assert "1" == third.header(b"retry-after")
     assert 200 == health.status
 
@@ -290,9 +291,9 @@ async def test_requests_that_wait_for_a_primary_leave_room_for_reads_and_are_bou
         tasks = []
         statuses = []
         for count in (2, inflight.WAITING_FACTOR * 2):
-            while len(app.service.inflight.working) < count:
-                tasks.append(asyncio.create_task(asgi.get(app, "/write")))
-                await asyncio.sleep(0)
+            more = count - len(app.service.inflight.working)
+            tasks += [asyncio.create_task(asgi.get(app, "/write")) for _ in range(more)]
+            await asgi.until(lambda count=count: len(app.service.inflight.working) == count)  # type: ignore[misc]
             statuses.append((await asgi.get(app, "/read")).status)
         for task in tasks:
             task.cancel()

@@ -131,6 +131,16 @@ async def test_parallel_responses_do_not_lower_the_position_whatever_their_order
     assert len(browser.jar) <= cookies.SLOTS
 
 
+@given(st.sets(st.integers(0, cookies.SLOTS - 1), max_size=cookies.SLOTS - 1))
+def test_a_response_never_writes_a_slot_that_its_request_brought(brought: set[int]) -> None:
+    setup = asgi.Service().settings
+    for _ in range(2 * cookies.SLOTS):
+        written, *deleted = cookies.write("token", frozenset(brought), setup, is_secure=False)
+        slot = int(written[1].decode().partition("=")[0].rpartition("-")[2])
+        assert slot not in brought
+        assert len(brought) == len(deleted)
+
+
 async def test_a_browser_that_writes_on_and_on_carries_one_cookie() -> None:
     app, browser = App(), Browser()
     async with asgi.opened(app) as wrapped:
