@@ -133,7 +133,7 @@ async def test_parallel_responses_do_not_lower_the_position_whatever_their_order
 
 @given(st.sets(st.integers(0, cookies.SLOTS - 1), max_size=cookies.SLOTS - 1))
 def test_a_response_never_writes_a_slot_that_its_request_brought(brought: set[int]) -> None:
-    setup = asgi.Service().settings
+    setup = asgi.Service().inflight.settings
     for _ in range(2 * cookies.SLOTS):
         written, *deleted = cookies.write("token", frozenset(brought), setup, is_secure=False)
         slot = int(written[1].decode().partition("=")[0].rpartition("-")[2])
