@@ -124,6 +124,11 @@ def _nothing(seat: Seat) -> None:
     """An engine that needs nothing before its server's processes start."""
 
 
+def _no_code(seat: Seat) -> str:
+    """An engine that runs nothing of the user's."""
+    return ""
+
+
 async def _nothing_more(seat: Seat) -> None:
     """An engine that is complete as soon as it is ready."""
 
@@ -144,4 +149,6 @@ class Engine:
     """Called when its server gets power, while nothing runs there: clears what a power cut left in its way."""
     on_ready: Callable[[Seat], Awaitable[None]] = _nothing_more
     """Called after it became ready, every time: what can only be arranged while it runs. Twice is once."""
+    code: Callable[[Seat], str] = _no_code
+    """A fingerprint of the user's code that it runs: another one means that it is to be replaced."""
     version_argument: str = "--version"
