@@ -213,12 +213,16 @@ def remove_replicas(now: Situation) -> steps.Step | None:
 
 
 def release(now: Situation) -> steps.Step | None:
-    """Plain PostgreSQL runs the primary when no replicas are wanted."""
-    if now.primary is None or now.wants_patroni or not now.is_managed("patroni") or now.target is None:
+    """Plain PostgreSQL runs the primary when no replicas are wanted, also after a takeover that was cut short."""
+    if now.primary is None or now.wants_patroni or now.target is None:
         return None
-    if now.members != (now.primary.server,):
+    server = now.primary.server
+    is_half_taken = (server, "patroni") in now.unwanted("patroni")
+    if not is_half_taken and not now.is_managed("patroni"):
         return None
-    return steps.ReleaseDatabase(server=now.primary.server, reason="without replicas there is nothing to fail over to")
+    if now.is_managed("patroni") and now.members != (server,):
+        return None
+    return steps.ReleaseDatabase(server=server, reason="without replicas there is nothing to fail over to")
 
 
 def migrate(now: Situation) -> steps.Step | None:
