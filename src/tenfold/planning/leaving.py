@@ -29,11 +29,15 @@ def stop_web(now: Situation) -> steps.Step | None:
 def stop_databases(now: Situation) -> steps.Step | None:
     """An unwanted copy stops once the primary is in its place and the app has been told.
 
-    Replicas of Patroni's are not stopped here while it runs the primary: commits may wait for them.
+    Replicas of Patroni's are not stopped here while it runs the primary: commits may wait for them. A Patroni that
+    has no copy yet is nobody's replica.
     """
     if not now.has_settled:
         return None
-    running = now.unwanted("postgres") + (() if now.uses_patroni else now.unwanted("patroni"))
+    patronis = now.unwanted("patroni")
+    if now.uses_patroni:
+        patronis = tuple(target for target in patronis if now.there.database(target[0]) is None)
+    running = now.unwanted("postgres") + patronis
     targets = tuple(target for target in running if target[0] not in now.homes)
     if not targets:
         return None

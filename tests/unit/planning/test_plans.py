@@ -1,5 +1,6 @@
 """Plans as data: `plans/*.toml` hold what was there, what happened, what is wanted, and the steps that must follow."""
 
+import dataclasses
 import itertools
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from support import simulated_steps, simulated_world
 from support.topologies import topology
 from tenfold import errors
+from tenfold.observation import snapshot
 from tenfold.planning import plan
 
 FOLDER = Path(__file__).parent / "plans"
@@ -36,12 +38,21 @@ def test_the_plan_has_these_steps(case: dict[str, Any]) -> None:
 
 
 def happen(world: simulated_world.World, event: str, after: Any) -> None:
-    """`kill web-2`, `down`, or `stop after 2 moments of switch_database` on the way to the new topology."""
+    """Let one thing happen, as the first words of each case below say it.
+
+    `stop after 2 moments of KIND` goes towards the new topology and stops within the first step of that kind;
+    `return of server-1` starts an old primary again.
+    """
     match event.split():
         case ["kill", server]:
             world.kill(server)
         case ["down"]:
             world.down()
+        case ["fail", "over", "to", server]:
+            for name, copy in world.copies.items():
+                copy.is_standby, copy.timeline = name != server, 2
+        case ["return", "of", server]:
+            world.servers[server].processes["postgres"] = simulated_world.READY
         case ["stop", "after", count, "moments", "of", kind]:
             moments = simulated_steps.change(world, after)
             within = itertools.dropwhile(lambda moment: moment[0].kind != kind, moments)
@@ -63,6 +74,21 @@ def test_every_step_says_why_and_how_to_go_back() -> None:
     assert all(step.reason and step.undo and step.risk for step in made.steps)
     assert 4 * len(made.steps) == len(made.lines())
     assert [step.kind for step in made.steps] == [step["kind"] for step in made.as_json()["steps"]]
+
+
+def test_a_database_whose_patroni_died_gets_it_back() -> None:
+    wanted = topology(balancer={}, web={"servers": 2}, database={"replicas": 2})
+    there = simulated_steps.serving(wanted).look(wanted)
+    servers = tuple(
+        dataclasses.replace(server, processes=(snapshot.Process("patroni", "patroni", snapshot.ProcessState.FAILED),))
+        if server.name == "database-2"
+        else server
+        for server in there.servers
+    )
+
+    made = plan.make(wanted, dataclasses.replace(there, servers=servers))
+
+    assert ["start patroni on database-2"] == [step.title for step in made.steps]
 
 
 def test_a_server_that_would_have_to_move_is_refused() -> None:
