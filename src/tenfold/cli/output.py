@@ -101,13 +101,13 @@ def _name(server: Json, body: Json) -> str:
 def _role(one: Json, server: Json) -> str:
     node = server["database"]
     is_database = one["engine"] in ("postgres", "patroni") and node is not None
-    return str(node["role"]) if is_database and node["role"] else str(one["role"])
+    return str(node["role"]) if is_database and node["is_reachable"] else str(one["role"])
 
 
 def _note(one: Json, server: Json) -> str:
     notes = [f"{one['restarts']} restarts"] if one["restarts"] else []
     node = server["database"]
-    if one["engine"] in ("postgres", "patroni") and node and node["role"] == "standby":
+    if one["engine"] in ("postgres", "patroni") and node and node["is_reachable"] and node["role"] == "standby":
         notes.append("streams" if node["is_streaming"] else "does not stream")
     return ", ".join([*notes, one["detail"]] if one["detail"] else notes)
 

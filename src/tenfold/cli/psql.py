@@ -34,6 +34,7 @@ def _primary(body: dict[str, object]) -> str:
     servers = body["servers"]
     assert isinstance(servers, list)
     for one in servers:
-        if one["database"] and one["database"]["role"] == "primary":
+        node = one["database"]
+        if node and node["role"] == "primary" and node["is_reachable"]:
             return str(one["name"])
     raise errors.RuntimeFailure("no database server is primary now; see: tenfold status")

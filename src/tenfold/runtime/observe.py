@@ -11,6 +11,9 @@ from tenfold.engines.haproxy import admin as haproxy
 from tenfold.engines.haproxy import render as haproxy_render
 from tenfold.engines.haproxy import settings as haproxy_settings
 from tenfold.engines.postgres import admin as postgres
+from tenfold.engines.postgres import command as postgres_command
+from tenfold.engines.postgres import resting as resting_copy
+from tenfold.engines.postgres import settings as postgres_settings
 from tenfold.kit import process
 from tenfold.observation import snapshot as snapshots
 from tenfold.runtime import migrate, publish, records, registry, seats, supervise
@@ -57,16 +60,18 @@ class Observer:
             return None
         watcher = self._watcher(places, record)
         facts = await watcher.look(PROBE_SECONDS) if record.is_alive else None
+        resting = None if facts else await _resting(places, server)
+        told = facts or resting
         return snapshots.DatabaseNode(
             server=server,
             shard=0,
             manager=_manager(record),
             last_manager=_last_manager(record),
-            role=facts.role if facts else "",
+            role=told.role if told else "",
             is_reachable=facts is not None,
             accepts_writes=facts.accepts_writes if facts else False,
-            timeline=facts.timeline if facts else 0,
-            lsn=facts.lsn if facts else 0,
+            timeline=told.timeline if told else 0,
+            lsn=told.lsn if told else 0,
             is_streaming=facts.is_streaming if facts else False,
         )
 
@@ -135,6 +140,17 @@ def revisions(places: seats.Seats, *, keeps_code: bool = False) -> Mapping[tuple
             if one.engine == "haproxy":
                 wanted[server.name, one.name] = haproxy_render.revision(places.seat(server.name, one.name))
     return wanted
+
+
+async def _resting(places: seats.Seats, server: str) -> resting_copy.Resting | None:
+    """What the files of a copy say that does not answer; None when they cannot be read."""
+    seat = places.seat(server, "postgres")
+    command = postgres_command.control_data(seat)
+    try:
+        finished = await process.run(command.argv, env=command.env, timeout_seconds=PROBE_SECONDS)
+        return resting_copy.look(postgres_settings.data_directory(seat), finished.output)
+    except (errors.EngineFailed, OSError):
+        return None
 
 
 def _running_code(places: seats.Seats, server: str, name: str) -> str | None:

@@ -1,7 +1,7 @@
 """Which code a web server runs: a fingerprint of the app's folder, so that `tenfold apply` sees that it has changed.
 
-Called by `runtime/supervise`. Reads files, never runs any. It looks at the texts that a process loads when it starts and
-keeps; static files, data and notes beside the app may change without replacing a web server.
+Called by `runtime/supervise`. Reads files, never runs any. It looks at the texts that a process loads when it starts,
+and keeps; static files, data and notes beside the app may change without replacing a web server.
 """
 
 import hashlib

@@ -40,6 +40,7 @@ async def initialise(stage: Stage, step: steps.InitialiseDatabase) -> None:
 async def copy(stage: Stage, step: steps.CopyDatabase) -> None:
     """A standby on the target streams from the source and has caught up."""
     source, target = stage.seat(step.source, "postgres"), stage.seat(step.target, "postgres")
+    await _ensure_no_former_primary(stage, source, target)
     if not admin.holds_data(target):
         await admin.create_slot(source, target.server.name)
         stage.supervisor.render(target)
@@ -134,6 +135,24 @@ async def _ensure_complete(stage: Stage, source: engines.Seat, target: engines.S
             f"{target.server.name}: has not replayed the end of {source.server.name}'s log after "
             f"{CATCH_UP_SECONDS:g} s; {source.server.name} is primary again"
         )
+
+
+async def _ensure_no_former_primary(stage: Stage, source: engines.Seat, target: engines.Seat) -> None:
+    """A primary that a switch left behind makes room for a copy: started as it is, it would be a second primary.
+
+    Nothing is deleted but what is proven to be older: the source was promoted after it, onto a newer timeline.
+    """
+    there = await stage.observer.database(stage.seats, target.server.name)
+    if there is None or there.role != "primary":
+        return
+    primary = await stage.observer.database(stage.seats, source.server.name)
+    if primary is None or primary.role != "primary" or not 0 < there.timeline < primary.timeline:
+        raise errors.EngineFailed(
+            f"{target.server.name}: a database found that is not known to be older than the one on "
+            f"{source.server.name}; nothing was deleted, look at both with: tenfold psql -s SERVER"
+        )
+    await stage.supervisor.stop_process(target.server.name, "postgres")
+    await asyncio.to_thread(files.remove_tree, settings.data_directory(target))
 
 
 def _runs(stage: Stage, seat: engines.Seat) -> bool:
