@@ -79,6 +79,7 @@ def parameters(seat: engines.Seat) -> dict[str, str]:
         "timezone": "UTC",
         "lc_messages": "C",
         "unix_socket_directories": "",
+        "dynamic_shared_memory_type": "mmap",  # in the data folder: a power cut leaves nothing behind in /dev/shm
     }
 
 

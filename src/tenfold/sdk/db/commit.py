@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from tenfold import errors, position
+from tenfold.sdk.db import connect
 from tenfold.sdk.db.primary import Lease
 
 COMMIT = "set local client_min_messages = warning; commit; {reset} select tenfold.report_position()"
@@ -71,7 +72,7 @@ async def send(lease: Lease, until: float) -> Answer:
         await connection.execute(COMMIT.format(reset=connection.get_reset_query()))
     except asyncpg.PostgresError as error:
         return judge(error)
-    except (OSError, asyncpg.InterfaceError) as error:
+    except connect.ANSWERS as error:
         return Answer(Verdict.UNKNOWN, error=error)
     finally:
         timer.cancel()
@@ -102,7 +103,7 @@ async def _position(lease: Lease, lsn: int | None, until: float) -> position.Pos
         try:
             timeout = max(0.1, until - asyncio.get_running_loop().time())
             lsn = await lease.connection.fetchval("select pg_current_wal_flush_lsn()", timeout=timeout)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except connect.ANSWERS:
             lease.discard()
             return None
     assert lsn is not None

@@ -7,9 +7,7 @@ import logging
 import random
 import time
 
-import asyncpg
-
-from tenfold.sdk.db import tokens
+from tenfold.sdk.db import connect, tokens
 from tenfold.sdk.db.primary import Lease
 
 log = logging.getLogger("tenfold.db")
@@ -55,6 +53,6 @@ async def prune(lease: Lease, keep_seconds: float) -> None:
     )
     try:
         await lease.connection.execute(statements, timeout=2.0)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except connect.ANSWERS as error:
         log.debug("old tokens were not pruned: %s", error)
         lease.discard()

@@ -16,7 +16,7 @@ import asyncpg
 
 from tenfold import errors, position
 from tenfold.kit import backoff
-from tenfold.sdk.db import commit, tokens
+from tenfold.sdk.db import commit, connect, tokens
 from tenfold.sdk.db.primary import Lease, Shards
 
 BEGIN = "begin isolation level read committed; set local synchronous_commit = on"
@@ -49,7 +49,7 @@ async def settle(shards: Shards, shard: int, token: tokens.Token, until: float) 
             settled = await _ask(shards, shard, token, until)
         except errors.TryAgain as error:
             raise _unknown(token, error) from error
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except connect.ANSWERS as error:
             settled, seen = None, error
         if settled is not None:
             return settled

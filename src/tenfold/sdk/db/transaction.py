@@ -321,7 +321,7 @@ class Transaction(statements.Statements):
         timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, lease.discard)
         try:
             await connection.execute(f"rollback; {connection.get_reset_query()}")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except connect.ANSWERS:
             lease.discard()
         else:
             await lease.release(reset=self._reset)
