@@ -99,6 +99,8 @@ def main() -> None:
         code = _say(str(error), 2)
     except errors.TenfoldError as error:
         code = _say(str(error), 1)
+    except OSError as error:  # a full disk, a folder that may not be written: the system's own words say it
+        code = _say(str(error), 1)
     except click.exceptions.Abort:
         code = _say("interrupted", 130)
     except click.ClickException as error:

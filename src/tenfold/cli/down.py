@@ -16,7 +16,7 @@ from tenfold.runtime import daemon, paths
 @click.pass_context
 def down(ctx: click.Context, delete_data: bool, yes: bool) -> None:
     """Stop the service; the data stays, and `tenfold up` finds it. Example: tenfold down"""
-    where = project.where(ctx)
+    where = project.where(ctx, needs_file=False)
     if delete_data and not yes:
         click.confirm(f"Delete {where.state} with all data of this service?", abort=True)
     if where.state.exists():

@@ -16,7 +16,7 @@ from tenfold.runtime import events as journal
 @click.pass_context
 def events(ctx: click.Context, follow: bool, as_json: bool, count: int) -> None:
     """What happened, and what happens now. Example: tenfold events -f"""
-    where = project.where(ctx)
+    where = project.where(ctx, needs_file=False)
 
     def say(event: journal.Event) -> None:
         if as_json:

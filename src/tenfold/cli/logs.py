@@ -18,7 +18,7 @@ FIRST_LINES = 40
 @click.pass_context
 def logs(ctx: click.Context, name: str | None, follow: bool) -> None:
     """Show the logs of a server, of a tier, or of all. Example: tenfold logs web -f"""
-    where = project.where(ctx)
+    where = project.where(ctx, needs_file=False)
     project.run(_show(_chosen(where, name), follow))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tenfold.runtime import events
@@ -25,6 +26,7 @@ _COLOURS = {
     "killed": "red",
     "stopped": "dim",
 }
+MARKS = {"step_started": "▸", "step_done": "✓"}
 _RISKS = {"none": "green", "low": "cyan", "medium": "yellow"}
 
 
@@ -40,11 +42,11 @@ def plan(body: Json) -> None:
         return
     for number, step in enumerate(body["steps"], start=1):
         risk = f"[{_RISKS[step['risk']]}]risk: {step['risk']}[/]"
-        console.print(f"[bold]{number:>3}. {step['title']}[/]")
-        console.print(f"     why:  {step['reason']}")
-        console.print(f"     {risk}   undo: {step['undo']}")
+        console.print(f"[bold]{number:>3}. {escape(step['title'])}[/]", soft_wrap=True)
+        console.print(f"     why:  {escape(step['reason'])}", soft_wrap=True)
+        console.print(f"     {risk}   undo: {escape(step['undo'])}", soft_wrap=True)
     for note in body["notes"]:
-        console.print(f"[yellow]left alone:[/] {note}")
+        console.print(f"[yellow]left alone:[/] {escape(note)}", soft_wrap=True)
 
 
 def teller() -> Callable[[events.Event], None]:
@@ -54,7 +56,7 @@ def teller() -> Callable[[events.Event], None]:
     def say(event: events.Event) -> None:
         colour = {"info": "default", "warning": "yellow", "error": "red"}[event.level]
         took = f" [dim]({event.seconds:.2f} s)[/]" if event.seconds is not None else ""
-        mark = {"step_started": "▸", "step_done": "✓"}.get(event.kind, "·")
+        mark = MARKS.get(event.kind, "·")
         console.print(f"[dim]{event.at - began:7.2f}[/] [{colour}]{mark} [/]", end="")
         console.print(event.text, style=colour, markup=False, end="")
         console.print(took)
@@ -74,7 +76,7 @@ def status(body: Json) -> None:
         console.print(f"[yellow]{name}: wanted, not there yet; tenfold apply[/]")
     for event in body["events"]:
         at = time.strftime("%H:%M:%S", time.localtime(event["at"]))
-        console.print(f"[dim]{at}[/] {event['text']}", markup=True)
+        console.print(f"[dim]{at}[/] {MARKS.get(event['kind'], '·')} {escape(event['text'])}", soft_wrap=True)
 
 
 def _servers(body: Json) -> Table:

@@ -13,16 +13,27 @@ from tenfold.runtime import client, paths
 Result = TypeVar("Result")
 
 
-def where(ctx: click.Context) -> paths.Paths:
-    """The project of this call. Raises BadInput when there is no tenfold.toml."""
+def where(ctx: click.Context, *, needs_file: bool = True) -> paths.Paths:
+    """The project of this call. Raises BadInput when there is no tenfold.toml.
+
+    `needs_file` false: a service that was started is enough, should somebody have deleted its file meanwhile.
+    """
     chosen: str | None = ctx.find_root().obj
     found = Path(chosen).resolve() if chosen else paths.find(Path.cwd())
-    if found is None or not found.is_file():
+    if found is not None and found.is_file():
+        return paths.Paths(found)
+    started = paths.find_state(found.parent if found else Path.cwd())
+    if started is None or (found is not None and started != found):
         place = chosen or f"{Path.cwd()} and the folders above"
         raise errors.BadInput(
             f"tenfold.toml: not found in {place}; go to a project, name it with --file, or begin one with: tenfold new"
         )
-    return paths.Paths(found)
+    if needs_file:
+        raise errors.BadInput(
+            f"{started}: gone, and a service was started with it; "
+            f"put it back: cp {paths.Paths(started).applied} {started}"
+        )
+    return paths.Paths(started)
 
 
 def text(project: paths.Paths) -> str:

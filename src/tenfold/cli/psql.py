@@ -15,7 +15,7 @@ from tenfold.engines.postgres import settings
 @click.pass_context
 def psql(ctx: click.Context, server: str | None, arguments: tuple[str, ...]) -> None:
     """Open psql on the primary, or on a server; the rest goes to psql. Example: tenfold psql -c 'select 1'"""
-    where = project.where(ctx)
+    where = project.where(ctx, needs_file=False)
     told = bindings.load(where.bindings)
     if told.database is None:
         raise errors.BadInput(f"{where.bindings}: has no database; start it with: tenfold up -d")

@@ -17,7 +17,7 @@ def server() -> None:
 @click.pass_context
 def kill(ctx: click.Context, name: str) -> None:
     """SIGKILL to everything on the server at once; it stays off. Example: tenfold server kill database-1"""
-    where = project.where(ctx)
+    where = project.where(ctx, needs_file=False)
     say = output.teller()
     try:
         project.run(project.connect(where).kill_server(name, say))
@@ -31,5 +31,5 @@ def kill(ctx: click.Context, name: str) -> None:
 @click.pass_context
 def start(ctx: click.Context, name: str) -> None:
     """Give a server power and start what ran on it. Example: tenfold server start database-1"""
-    where = project.where(ctx)
+    where = project.where(ctx, needs_file=False)
     project.run(project.connect(where).start_server(name, output.teller()))

@@ -16,7 +16,7 @@ from tenfold.runtime import daemon, paths
 @click.pass_context
 def status(ctx: click.Context, as_json: bool, watch: bool) -> None:
     """Servers, processes, roles and what happened last. Example: tenfold status --watch"""
-    where = project.where(ctx)
+    where = project.where(ctx, needs_file=False)
     project.run(_watch(where) if watch else _once(where, as_json))
 
 

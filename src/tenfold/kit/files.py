@@ -33,6 +33,17 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> Non
     _sync_folder(path.parent)
 
 
+def write_twice(path: Path, content: bytes) -> None:
+    """`write_atomically`, and then a copy beside it (`state.json.copy`) for a person to put back."""
+    write_atomically(path, content)
+    write_atomically(copy_of(path), content)
+
+
+def copy_of(path: Path) -> Path:
+    """Where `write_twice` keeps the copy."""
+    return path.with_name(f"{path.name}.copy")
+
+
 def write_if_changed(path: Path, content: str, mode: int = 0o600) -> bool:
     """`write_atomically` unless the file holds just that; True when it was written."""
     if path.exists() and path.read_text() == content:

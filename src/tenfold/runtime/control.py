@@ -172,6 +172,8 @@ async def _settled(act: Callable[[], Awaitable[Json]]) -> Json:
         return {"result": await act()}
     except errors.TenfoldError as error:
         return error_body(error)
+    except OSError as error:  # a full disk, say
+        return error_body(errors.RuntimeFailure(f"the runtime could not go on: {error}"))
 
 
 async def _forward(response: web.StreamResponse, journal: events.Journal) -> None:

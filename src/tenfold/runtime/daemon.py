@@ -45,6 +45,7 @@ async def start_detached(where: paths.Paths, say: Say) -> None:
     Raises EngineFailed when it does not answer in time.
     """
     where.make()
+    began = where.log.stat().st_size if where.log.exists() else 0
     argv = [sys.executable, "-m", "tenfold.runtime.daemon", str(where.topology)]
     started = process.Detached.start(argv, log=where.log, env={}, directory=where.project)
     answers = client.Client(where.control)
@@ -60,7 +61,8 @@ async def start_detached(where: paths.Paths, say: Say) -> None:
 
     await clock.until(look, seconds=START_SECONDS)
     if started.poll() is not None:
-        raise errors.EngineFailed(f"the runtime ended; last lines of {where.log}:\n{supervise.last_lines(where.log)}")
+        lines = supervise.last_lines(where.log, began)
+        raise errors.EngineFailed(f"the runtime ended; last lines of {where.log}:\n{lines}")
     say(events.Event(time.time(), "runtime_started", f"the runtime runs in the background (pid {started.pid})"))
 
 
@@ -125,4 +127,7 @@ async def _detached_main(where: paths.Paths) -> None:
 if __name__ == "__main__":
     from pathlib import Path
 
-    asyncio.run(_detached_main(paths.Paths(Path(sys.argv[1]))))
+    try:
+        asyncio.run(_detached_main(paths.Paths(Path(sys.argv[1]))))
+    except (errors.TenfoldError, OSError) as failure:
+        sys.exit(f"tenfold: {failure}")

@@ -19,11 +19,11 @@ def load_or_make(path: Path) -> engines.Secrets:
         known = msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.exists() else {}
     except msgspec.DecodeError as error:
         raise errors.RuntimeFailure(
-            f"{path}: {error} found, an object of passwords expected; restore the file from a copy: "
-            "the database was made with the passwords in it"
+            f"{path}: {error} found, an object of passwords expected; the database was made with them. "
+            f"Put the file's copy back: cp {files.copy_of(path)} {path}"
         ) from error
     names = [field.name for field in dataclasses.fields(engines.Secrets)]
     complete = {name: known.get(name) or secrets.token_hex(32) for name in names}
     if complete != known:
-        files.write_atomically(path, msgspec.json.format(msgspec.json.encode(complete)))
+        files.write_twice(path, msgspec.json.format(msgspec.json.encode(complete)))
     return engines.Secrets(**complete)

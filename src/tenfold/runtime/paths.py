@@ -2,7 +2,8 @@
 
 .tenfold/
   state.json       what the runtime remembers: network, servers, processes, the topology last applied
-  secrets.json     generated passwords, 0600
+  secrets.json     generated passwords, 0600 (of both there is a .copy)
+  applied.toml     tenfold.toml as it was applied last
   bindings.json    what apps are told, 0600
   events.jsonl     what happened, one line each
   runtime.log      the detached runtime's own output
@@ -36,6 +37,11 @@ class Paths:
     def records(self) -> Path:
         """What the runtime remembers."""
         return self.state / "state.json"
+
+    @property
+    def applied(self) -> Path:
+        """tenfold.toml as it was applied last, for a person."""
+        return self.state / "applied.toml"
 
     @property
     def secrets(self) -> Path:
@@ -86,3 +92,10 @@ def find(start: Path, name: str = "tenfold.toml") -> Path | None:
     """The topology file in `start` or the nearest folder above it."""
     start = start.resolve()
     return next((folder / name for folder in (start, *start.parents) if (folder / name).is_file()), None)
+
+
+def find_state(start: Path) -> Path | None:
+    """Where the topology file was of a service that was started in `start` or the nearest folder above it."""
+    start = start.resolve()
+    places = (Paths(folder / "tenfold.toml") for folder in (start, *start.parents))
+    return next((one.topology for one in places if one.records.is_file()), None)

@@ -93,15 +93,15 @@ class Store:
             return cls(path, msgspec.json.decode(path.read_bytes(), type=Records))
         except msgspec.DecodeError as error:
             raise errors.RuntimeFailure(
-                f"{path}: {error}, a state file of version 1 expected; move the folder away to begin anew "
-                "(its servers' data is in servers/*/data)"
+                f"{path}: {error}, a state file of version 1 expected; what runs keeps serving. "
+                f"Put its copy back: cp {files.copy_of(path)} {path}"
             ) from error
 
     def save(self) -> None:
         """Write the file when something changed."""
         content = msgspec.json.encode(self.records)
         if content != self._written:
-            files.write_atomically(self._path, content)
+            files.write_twice(self._path, content)
             self._written = content
 
     def server(self, name: str) -> ServerRecord:

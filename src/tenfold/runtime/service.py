@@ -130,6 +130,7 @@ class Runtime:
                 await self._go_back(former, failure, writes_file)
             self.store.records.applied = text
             self.store.save()
+            files.write_if_changed(self.where.applied, text)
             return {"steps": done}
 
     async def migrate(self) -> Json:
