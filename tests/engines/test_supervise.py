@@ -107,14 +107,21 @@ async def test_a_process_that_was_spawned_but_not_recorded_is_found_again(stage:
     assert pid == later.pid()
 
 
-async def test_an_enclosure_that_was_made_but_not_recorded_is_cleared(stage: Stage) -> None:
+@pytest.mark.parametrize("next_act", ["start", "cut"])
+async def test_an_enclosure_that_was_made_but_not_recorded_is_cleared(stage: Stage, next_act: str) -> None:
     await stage.power()
     server = stage.supervisor.store.server("server-1")
     made = server.enclosure
     assert made is not None
     assert made.init is not None
-    server.enclosure = None
-    await enclosure.make(server.marker, stage.folder / "log")  # the next runtime's call, with the recorded marker
+    server.enclosure = None  # as if the runtime had died between making and recording it
+    server.power = "off"
+    stage.supervisor.store.save()
+    later = stage.again()
+    if next_act == "start":
+        await later.power()
+    else:
+        await later.supervisor.cut_server("server-1", "off")
     assert not made.init.is_alive
 
 

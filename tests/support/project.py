@@ -17,7 +17,7 @@ from typing import Any
 
 from tenfold import traffic
 from tenfold.kit import clock, process
-from tenfold.runtime import records
+from tenfold.runtime import paths, records
 from tenfold.traffic import journeys
 
 ROOT = Path(__file__).parents[2]
@@ -88,8 +88,7 @@ class Project:
 
     def runtime_pid(self) -> int:
         """The pid of the detached runtime."""
-        lock = next((self.folder / ".tenfold").rglob("lock"), None) or next(Path("/tmp").glob("tenfold-*/lock"))
-        return int(lock.read_text())
+        return int(paths.Paths(self.folder / "tenfold.toml").lock.read_text())
 
     def kill_runtime(self) -> None:
         """SIGKILL to the runtime alone."""

@@ -22,7 +22,7 @@ def grow(ctx: click.Context, rung: str | None, skip: tuple[str, ...], yes: bool)
     skipped = tuple(rungs.named(name) for name in skip)
     road = rungs.climb(topology, rungs.named(rung) if rung else None, skipped)
     _say_notes(road.notes)
-    project.run(_walk(where, road.rungs, yes))
+    project.run(_walk(where, road.rungs, skipped, yes))
 
 
 @click.command()
@@ -35,17 +35,18 @@ def shrink(ctx: click.Context, rung: str | None, yes: bool) -> None:
     topology = load.parse(project.text(where), str(where.topology))
     road = rungs.descend(topology, rungs.named(rung) if rung else None)
     _say_notes(road.notes)
-    project.run(_walk(where, road.rungs, yes))
+    project.run(_walk(where, road.rungs, (), yes))
 
 
-async def _walk(where: paths.Paths, road: tuple[rungs.Rung, ...], yes: bool) -> None:
+async def _walk(where: paths.Paths, road: tuple[rungs.Rung, ...], skipped: tuple[rungs.Rung, ...], yes: bool) -> None:
     """One rung after the other: each is a whole plan, verified before the next begins."""
     if not road:
-        output.console.print("Nothing to climb: the service is on that rung.")
+        rung = rungs.rung_of(load.parse(project.text(where), str(where.topology)))
+        output.console.print(f"Nothing to do: tenfold.toml is on rung {rung.number}, {rung.name}.")
     for rung in road:
         output.console.rule(f"{rung.number}. {rung.name}: {rung.adds}")
         text = project.text(where)
-        changed = edit.apply(text, rungs.edits(load.parse(text, str(where.topology)), rung))
+        changed = edit.apply(text, rungs.edits(load.parse(text, str(where.topology)), rung, skipped))
         started = time.monotonic()
         await apply.shown(where, changed, yes, writes_file=True)
         await _verify(where)

@@ -5,7 +5,7 @@ Going back is planning for the topology that was there before.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from tenfold import errors
@@ -15,8 +15,8 @@ from tenfold.runtime import events
 
 Act = Callable[[steps.Step], Awaitable[None]]
 
-MOST_ROUNDS = 6
-"""Plans made in a row: what a plan could not foresee (a server that died meanwhile) is in the next one."""
+MOST_REPEATS = 3
+"""How often the same step may be planned again right after it was carried out: more means that it does not work."""
 
 
 class World(Protocol):
@@ -33,25 +33,21 @@ class World(Protocol):
         ...
 
 
-async def converge(world: World, before_step: Callable[[steps.Step], None] | None = None) -> int:
-    """Plan and carry out until nothing is left to do. Returns the number of steps.
+async def converge(world: World) -> int:
+    """Plan, carry out the first step, and plan again, until nothing is left to do. Returns the number of steps.
 
-    Raises StepFailed at the first step that fails; whoever called decides about going back.
+    A plan is a forecast: after each step the next one is chosen from what is there then, so that a server that died
+    or a primary that moved meanwhile is never met by a step made for another world. Raises StepFailed at the first
+    step that fails; whoever called decides about going back.
     """
-    done = 0
-    for _ in range(MOST_ROUNDS):
-        plan = await world.make_plan()
-        if plan.is_empty:
-            return done
-        for number, step in enumerate(plan.steps, start=1):
-            if before_step is not None:
-                before_step(step)
-            await _carry_out(world, step, number, len(plan.steps))
-            done += 1
-    rest = "; ".join(step.title for step in (await world.make_plan()).steps)
-    if not rest:
-        return done
-    raise errors.StepFailed(f"after {MOST_ROUNDS} plans in a row there is still to do: {rest}; see `tenfold events`")
+    done: list[steps.Step] = []
+    while (plan := await world.make_plan()).steps:
+        step = plan.steps[0]
+        if done[-MOST_REPEATS:] == [step] * MOST_REPEATS:
+            raise errors.StepFailed(f"{step.title}: done {MOST_REPEATS} times, and still needed; see `tenfold events`")
+        await _carry_out(world, step, len(done) + 1, len(done) + len(plan.steps))
+        done.append(step)
+    return len(done)
 
 
 async def _carry_out(world: World, step: steps.Step, number: int, count: int) -> None:
@@ -61,15 +57,7 @@ async def _carry_out(world: World, step: steps.Step, number: int, count: int) ->
         await world.action(step)(step)
     except errors.StepFailed:
         raise
-    except errors.TenfoldError as error:
+    except (errors.TenfoldError, OSError) as error:
         raise errors.StepFailed(f"step {number}/{count} ({step.title}) failed: {error}") from error
     seconds = time.monotonic() - started
     world.journal.say("step_done", f"{number}/{count} {step.title}", subject=step.kind, seconds=seconds)
-
-
-def summary(plan: plans.Plan) -> Mapping[str, int]:
-    """How many steps of each risk a plan has."""
-    counts: dict[str, int] = {}
-    for step in plan.steps:
-        counts[step.risk] = counts.get(step.risk, 0) + 1
-    return counts

@@ -56,7 +56,7 @@ class Observer:
     async def database(self, places: seats.Seats, server: str) -> snapshots.DatabaseNode | None:
         """The copy of the data on this server as it is now, or None when there is no data on it."""
         record = self._supervisor.store.records.servers.get(server)
-        if record is None or not (places.where.server(server) / "data" / "postgres" / "PG_VERSION").exists():
+        if record is None or not (places.where.server(server) / "data" / "postgres" / "global" / "pg_control").exists():
             return None
         watcher = self._watcher(places, record)
         facts = await watcher.look(PROBE_SECONDS) if record.is_alive else None

@@ -22,7 +22,7 @@ def make(places: seats.Seats, databases: tuple[str, ...]) -> bindings.Bindings:
         directory=str((places.where.project / topology.service.directory).resolve()),
         secret=places.secrets.signing,
         request_seconds=topology.service.request_seconds,
-        max_requests=topology.web.max_requests,
+        max_requests=-(-topology.web.max_requests // topology.web.workers),
         trusted_proxies=(f"127.{network}.0.0/16", "127.0.0.1"),
     )
     database = bindings.Database(

@@ -51,7 +51,8 @@ class Supervisor:
         root = self.where.server(spec.name)
         for folder in FOLDERS:
             (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        record.marker = enclosure.new_marker()
+        record.marker = record.marker or enclosure.new_marker()
+        record.enclosure = None
         self.store.save()
         try:
             record.enclosure = await enclosure.make(record.marker, root / "log" / "server.log")
@@ -69,7 +70,8 @@ class Supervisor:
         was_on = record.power == "on"
         record.power = power
         self.store.save()
-        if record.enclosure is not None and not await record.enclosure.cut():
+        # Without an enclosure an earlier runtime may have died while it made one: the marker finds what is left.
+        if not await (record.enclosure or enclosure.Enclosure(record.marker, None)).cut():
             raise errors.RuntimeFailure(f"server {name}: processes survived SIGKILL for 5 s; look at them with ps")
         if was_on:
             self.journal.say("server_cut", f"server {name} has no power", subject=name)

@@ -78,8 +78,8 @@ def test_what_a_web_server_takes_is_shared_by_the_balancers(tmp_path: Path) -> N
     two = configuration(tmp_path, balancer=tiers.Balancer(servers=2), web=web)
     one = configuration(tmp_path, balancer=None, web=tiers.Web(servers=1, max_requests=9))
 
-    assert lines(two, "default-server")[0].endswith("maxconn 5")
-    assert lines(one, "default-server")[0].endswith("maxconn 9")
+    assert lines(two, "default-server")[0].endswith("maxconn 18")
+    assert lines(one, "default-server")[0].endswith("maxconn 36")
 
 
 def test_the_revision_does_not_depend_on_the_list_of_web_servers(tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ ALGORITHMS: Mapping[tiers.Policy, str] = {
 `fastest` is round robin by weights that follow the measured response times (`weights`)."""
 
 
+WAITING_SHARE = 4
+"""How many times `web.max_requests` a web server is given at once: writes that wait for a failover hold a connection
+too, and reads must not queue behind them. What the app *works on* is bounded by its middleware."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """One web server as the balancer sees it."""
@@ -142,7 +147,7 @@ def of(seat: engines.Seat) -> Settings:
         sticky_key=_sticky_key(seat.secrets) if balancer.sticky else "",
         routes=tuple(sorted(balancer.route, key=lambda route: (-len(route.path), route.path))),
         groups=groups(seat),
-        max_requests=-(-topology.web.max_requests // balancer.servers),
+        max_requests=-(-topology.web.max_requests * WAITING_SHARE // balancer.servers),
         request_seconds=topology.service.request_seconds,
     )
 

@@ -3,6 +3,8 @@
 The orders are those of `engines/patroni/admin`. Who is primary after a death is Patroni's decision, never ours.
 """
 
+import asyncio
+
 from tenfold import engines, errors
 from tenfold.engines.patroni import admin
 from tenfold.engines.postgres import admin as postgres
@@ -56,10 +58,15 @@ async def change_synchronous(stage: Stage, step: steps.ChangeSynchronous) -> Non
 
 async def remove(stage: Stage, step: steps.RemoveReplicas) -> None:
     """The servers of the step hold no copy that anybody counts on: stopped, their slots dropped."""
+    leader = await _leader(stage)
+    if leader.server.name in step.servers:
+        raise errors.EngineFailed(f"{leader.server.name}: is the primary by now; a replica was to be removed")
+    async with asyncio.TaskGroup() as group:
+        for server in step.servers:
+            group.create_task(stage.supervisor.stop_process(server, "patroni"))
+    await admin.forget_members(leader, step.servers)
     for server in step.servers:
-        await stage.supervisor.stop_process(server, "patroni")
         stage.supervisor.forget(server, "patroni")
-    await admin.forget_members(await _leader(stage), step.servers)
 
 
 async def release(stage: Stage, step: steps.ReleaseDatabase) -> None:

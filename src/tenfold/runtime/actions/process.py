@@ -1,5 +1,6 @@
 """Processes: start together, stop in order, replace one at a time without a failed request."""
 
+import asyncio
 import dataclasses
 
 from tenfold import engines
@@ -23,11 +24,13 @@ async def start(stage: Stage, step: steps.StartProcesses) -> None:
 
 async def stop(stage: Stage, step: steps.StopProcesses) -> None:
     """Every process of the step has ended. A database is remembered: its data is still there."""
-    for server, name in step.targets:
-        if server in stage.supervisor.store.records.servers:
-            await stage.supervisor.stop_process(server, name)
-            if name not in ("postgres", "patroni"):
-                stage.supervisor.forget(server, name)
+    present = [target for target in step.targets if target[0] in stage.supervisor.store.records.servers]
+    async with asyncio.TaskGroup() as group:
+        for target in present:
+            group.create_task(stage.supervisor.stop_process(*target))
+    for server, name in present:
+        if name not in ("postgres", "patroni"):
+            stage.supervisor.forget(server, name)
 
 
 async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
