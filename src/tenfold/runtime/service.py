@@ -98,11 +98,11 @@ class Runtime:
         A start that fails stops again what it started; a service that was running goes back and keeps running.
         """
         topology = load.parse(text, str(self.where.topology))
-        registry.ensure_installed(
-            {one.engine for server in layout.layout(topology).servers for one in server.processes}
-        )
+        _ensure_installed(topology)
         await self.supervisor.end_rehearsals()
         was_running = any(one.is_alive for one in self.store.records.servers.values())
+        if not was_running:
+            actions.ensure_free(topology.service.listen)
         try:
             return await self._change(text, former=self.store.records.applied if was_running else "")
         except errors.StepFailed as failure:
@@ -116,7 +116,7 @@ class Runtime:
 
         `writes_file`: tenfold.toml gets this text first, and its former text when everything goes back.
         """
-        load.parse(text, str(self.where.topology))
+        _ensure_installed(load.parse(text, str(self.where.topology)))
         return await self._change(text, former=self.store.records.applied, writes_file=writes_file)
 
     async def _change(self, text: str, *, former: str, writes_file: bool = False) -> Json:
@@ -211,6 +211,11 @@ async def opened(where: paths.Paths, *, wait_seconds: float = 0.0) -> AsyncItera
             await runtime.observer.close()
     finally:
         os.close(handle)
+
+
+def _ensure_installed(topology: tiers.Topology) -> None:
+    """Before anything happens: every engine that the topology needs is there."""
+    registry.ensure_installed({one.engine for server in layout.layout(topology).servers for one in server.processes})
 
 
 async def _lock(handle: int, where: paths.Paths, wait_seconds: float) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 from tenfold.planning import steps
 from tenfold.runtime import apply
 from tenfold.runtime.actions import balancer, database, patroni, process, server
+from tenfold.runtime.actions.balancer import ensure_free
 from tenfold.runtime.actions.shutdown import stop_everything
 from tenfold.runtime.actions.stage import Stage
 
-__all__ = ["Stage", "find", "stop_everything"]
+__all__ = ["Stage", "ensure_free", "find", "stop_everything"]
 
 _ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Any]] = {
     steps.StartServers: server.start,

@@ -33,8 +33,14 @@ async def configure_now(stage: Stage, server: str, web_servers: tuple[str, ...])
 
 def ensure_front_door_is_ours(stage: Stage) -> None:
     """Raises EngineFailed when another program holds the public address; it would share it without a word."""
-    host, _, port = stage.seats.topology.service.listen.rpartition(":")
-    if not sockets(stage) and not address.is_free(host.strip("[]"), int(port)):
+    if not sockets(stage):
+        ensure_free(stage.seats.topology.service.listen)
+
+
+def ensure_free(listen: str) -> None:
+    """Raises EngineFailed when anybody holds this `address:port`."""
+    host, _, port = listen.rpartition(":")
+    if not address.is_free(host.strip("[]"), int(port)):
         raise errors.EngineFailed(
             f"service.listen: {host}:{port} found in use by another program, a free address expected; "
             "stop it (ss -ltnp shows it), or choose another port in tenfold.toml"
