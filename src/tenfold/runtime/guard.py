@@ -47,9 +47,8 @@ async def once(supervisor: supervise.Supervisor, places: seats.Seats) -> tuple[s
             started += await _revive(supervisor, places, server)
             continue
         for record in list(server.processes.values()):
-            is_ours = not supervisor.is_starting(server.spec.name, record.name)
-            if is_ours and record.is_expected and not record.is_alive and time.time() >= record.next_start_at:
-                await supervisor.restart(server, record)
+            is_due = record.is_expected and not record.is_alive and time.time() >= record.next_start_at
+            if is_due and await supervisor.restart(server.spec.name, record.name):
                 started.append(f"{server.spec.name}/{record.name}")
     return tuple(started)
 
@@ -96,5 +95,5 @@ async def _revive(supervisor: supervise.Supervisor, places: seats.Seats, server:
     await supervisor.start_server(server.spec, places.of(name))
     for record in server.processes.values():
         if record.is_expected:
-            await supervisor.restart(server, record)
+            await supervisor.restart(name, record.name)
     return [name]

@@ -7,6 +7,7 @@ that a runtime killed at any moment finds it again. It does not decide what shou
 import asyncio
 import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from signal import Signals
@@ -32,6 +33,8 @@ class Supervisor:
         self.store = store
         self.journal = journal
         self._starting: set[tuple[str, str]] = set()
+        self._spawning: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By process: a plan and the control loop may both want to start it, and only one may."""
         self._log_begins: dict[Path, int] = {}
         """By log, its size when its process was started: an error shows only what came after."""
 
@@ -104,8 +107,9 @@ class Supervisor:
         target = (seat.server.name, seat.process.name)
         self._starting.add(target)
         try:
-            if not self._is_running(seat):
-                await self._launch(seat)
+            async with self._spawning[target]:
+                if not self._is_running(seat):
+                    await self._launch(seat)
             await self._await_ready(seat)
         except (errors.EngineFailed, asyncio.CancelledError):
             if is_stopped_on_failure:
@@ -121,10 +125,6 @@ class Supervisor:
             if REHEARSAL in server.processes:
                 await self.stop_process(name, REHEARSAL)
                 self.forget(name, REHEARSAL)
-
-    def is_starting(self, server: str, name: str) -> bool:
-        """Whether `start_process` is at work on it."""
-        return (server, name) in self._starting
 
     def render(self, seat: engines.Seat) -> str:
         """Write a process's files as the seat says, and return the revision they and its command have."""
@@ -163,18 +163,20 @@ class Supervisor:
         record.identity = None
         self.store.save()
 
-    async def restart(self, server: records.ServerRecord, record: records.ProcessRecord) -> None:
-        """Start a recorded process again as it was started before, after a backoff."""
-        record.restarts += 1
-        record.next_start_at = time.time() + RESTARTS.seconds(record.restarts)
-        record.identity = None
-        await self._spawn(server, record)
-        self.journal.say(
-            "process_restarted",
-            f"{record.name} on {server.spec.name} died and was started again (restart {record.restarts})",
-            subject=server.spec.name,
-            level="warning",
-        )
+    async def restart(self, server: str, name: str) -> bool:
+        """Start a recorded process again as it was started before. False when it runs, or is started by a plan."""
+        target = (server, name)
+        async with self._spawning[target]:
+            record = self.store.server(server).processes.get(name)
+            if record is None or not record.is_expected or record.is_alive or target in self._starting:
+                return False
+            record.restarts += 1
+            record.next_start_at = time.time() + RESTARTS.seconds(record.restarts)
+            record.identity = None
+            await self._spawn(self.store.server(server), record)
+        text = f"{name} on {server} was down and is started again (restart {record.restarts})"
+        self.journal.say("process_restarted", text, subject=server, level="warning")
+        return True
 
     def adopt(self, seat: engines.Seat) -> bool:
         """Take a process that somebody else started (Patroni's PostgreSQL) for ours, by its pid file."""
@@ -242,7 +244,8 @@ class Supervisor:
                 record.name, record.argv, env=record.env, log=log, directory=Path(record.directory)
             )
         except (enclosure.EnclosureError, OSError) as error:
-            raise errors.EngineFailed(f"{record.name} on {server.spec.name}: {error}\n{last_lines(log)}") from error
+            lines = last_lines(log, self._log_begins[log])
+            raise errors.EngineFailed(f"{record.name} on {server.spec.name}: {error}\n{lines}") from error
         self.store.save()
 
     async def _probe(self, seat: engines.Seat) -> engines.Health:

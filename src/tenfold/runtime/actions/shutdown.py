@@ -1,5 +1,8 @@
 """`tenfold down`: everything stops politely, in the order in which nothing is asked of what is gone already."""
 
+import asyncio
+import itertools
+
 from tenfold.runtime import observe, seats, supervise
 
 
@@ -12,19 +15,21 @@ async def stop_everything(
     """
     snapshot = await observer.snapshot(places)
     primary = snapshot.primary.server if snapshot.primary else ""
-    running = [
-        (server.spec.name, name) for server in supervisor.store.records.servers.values() for name in server.processes
-    ]
-    for server, name in sorted(running, key=lambda one: _order(one, primary)):
-        await supervisor.stop_process(server, name)
-    names = [name for name, one in supervisor.store.records.servers.items() if one.power != "killed"]
+    servers = supervisor.store.records.servers
+    running = [(server, name) for server, record in servers.items() for name in record.processes]
+    by_rank = itertools.groupby(sorted(running, key=lambda one: _rank(one, primary)), lambda one: _rank(one, primary))
+    for _, targets in by_rank:
+        async with asyncio.TaskGroup() as group:
+            for target in targets:
+                group.create_task(supervisor.stop_process(*target))
+    names = [name for name, one in servers.items() if one.power != "killed"]
     for name in names:
         await supervisor.cut_server(name, "off")
     return names
 
 
-def _order(target: tuple[str, str], primary: str) -> tuple[int, str]:
+def _rank(target: tuple[str, str], primary: str) -> int:
     server, name = target
     order = ("haproxy", "granian", "patroni", "postgres", "etcd")
     rank = order.index(name) * 2 if name in order else 2
-    return (rank + (1 if server == primary else 0), server)
+    return rank + (1 if server == primary else 0)
