@@ -45,6 +45,7 @@ class Duration(click.ParamType[float]):
 @click.option("--seed", type=int, help="Repeat a run's choices.")
 @click.option("--poisson", is_flag=True, help="Random arrivals of that rate instead of even ones.")
 @click.option("--verify", "verify_path", type=click.Path(path_type=Path), help="Check this ledger; sends nothing.")
+@click.option("--quiet", "-q", "is_quiet", is_flag=True, help="No line a second, only the summary.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout; progress goes to stderr.")
 @click.pass_context
 def load(ctx: click.Context, /, verify_path: Path | None, reference: str, is_json: bool, **options: Any) -> int:
@@ -85,6 +86,7 @@ def _send(
     *,
     url: str | None,
     ledger_path: Path | None,
+    is_quiet: bool,
     **options: Any,
 ) -> bool:
     service = _service(topology)
@@ -92,7 +94,7 @@ def _send(
     running = Load(
         url or _front_door(service), plan, ledger_path=path, service=service.name if service else "", **options
     )
-    found = _run(_watch(running, is_json))
+    found = _run(_watch(running, is_json, is_quiet))
     if is_json:
         _print({**found.to_dict(), "seed": running.seed, "ledger": str(path)})
     else:
@@ -100,14 +102,15 @@ def _send(
     return found.is_clean
 
 
-async def _watch(running: Load, is_json: bool) -> report.Report:
-    """Run it to its end or to Ctrl-C, with a line a second."""
+async def _watch(running: Load, is_json: bool, is_quiet: bool) -> report.Report:
+    """Run it to its end or to Ctrl-C, with a line a second unless it shall be quiet."""
     async with running, _interruptible(running):
         ended = asyncio.create_task(running.wait())
         while not (await asyncio.wait([ended], timeout=1))[0]:
             interval = running.report.take_interval()
             line = summary.progress(running.elapsed_seconds, interval, running.report, running.backlog)
-            click.echo(line, err=is_json)
+            if not is_quiet:
+                click.echo(line, err=is_json)
         await ended
     return running.report
 
