@@ -149,20 +149,21 @@ async def test_when_no_server_comes_back_the_wait_is_bounded_and_says_when_to_tr
 
 async def test_a_server_never_gets_more_than_it_takes_and_the_rest_waits(house: House) -> None:
     seat = await opened(house, servers=1, max_requests=2)
+    places = 2 * settings.WAITING_SHARE
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(frontdoor.fetch("/slow?seconds=0.4")) for _ in range(6)]
+        tasks = [group.create_task(frontdoor.fetch("/slow?seconds=0.4")) for _ in range(places + 4)]
         busy = await _busiest(settings.runtime_socket(seat), tasks)
 
     assert {200} == {task.result().status for task in tasks}
-    assert (2, 4) == busy
+    assert (places, 4) == busy
 
 
 async def test_waiting_for_a_busy_server_is_bounded_and_says_when_to_try_again(house: House) -> None:
     await opened(house, servers=1, max_requests=1, request_seconds=1.0)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(frontdoor.fetch("/slow?seconds=1.2")) for _ in range(2)]
+        tasks = [group.create_task(frontdoor.fetch("/slow?seconds=1.2")) for _ in range(settings.WAITING_SHARE + 1)]
 
     statuses = {task.result().status: task.result() for task in tasks}
     assert {200, 503} == set(statuses)
