@@ -5,13 +5,15 @@ Called by `wrap` for requests that have any such header. No I/O.
 
 import time
 
-from tenfold.sdk.asgi import client, cookies, exchange, protocol
+from tenfold.sdk.asgi import client, cookies, exchange, protocol, settings
 
 POSITION = b"x-tenfold-position"
 STARTED = b"x-request-start"
 TRACE = b"x-request-id"
 KEY = b"idempotency-key"
 COOKIE = b"cookie"
+FORWARDED_FOR = b"x-forwarded-for"
+FORWARDED_PROTO = b"x-forwarded-proto"
 
 READ = frozenset((POSITION, STARTED, TRACE, KEY, COOKIE)) | client.FORWARDING
 """The headers that are looked at: all others cost one look into this set."""
@@ -40,44 +42,49 @@ def note(headers: protocol.Headers) -> Found | None:
 def apply(found: Found, one: exchange.Exchange) -> None:
     """Take everything in `found` into the exchange and its scope."""
     setup = one.tracker.settings
-    scope = one.scope
-    peer = scope.get("client")
+    peer = one.scope.get("client")
     if peer is not None and setup.trusts(peer[0]):
-        _from_balancer(found, one)
+        _from_balancer(found, one, setup)
     elif not client.FORWARDING.isdisjoint(found):
-        client.strip(scope)
+        client.strip(one.scope)
     cookie = found.get(COOKIE)
     if cookie is not None and setup.slot_prefix in cookie:
         one.seen, one.brought = cookies.read(cookie, setup)
+        one.is_known = bool(one.seen)
     token = found.get(POSITION)
     if token is not None:
         one.seen = one.seen.raised(setup.positions.read(token.decode("latin-1")).values())
-    one.is_known = bool(one.seen)
+        one.is_known = bool(one.seen)
 
 
-def _from_balancer(found: Found, one: exchange.Exchange) -> None:
+def _from_balancer(found: Found, one: exchange.Exchange, setup: settings.Settings) -> None:
     """What only the balancer may say: these headers are overwritten there."""
-    forwarded = found.get(b"x-forwarded-for", b"").decode("latin-1")
-    scheme = found.get(b"x-forwarded-proto", b"").decode("latin-1")
-    if forwarded or scheme:
-        client.restore(one.scope, forwarded, scheme, one.tracker.settings.trusts)
+    scope = one.scope
+    forwarded = found.get(FORWARDED_FOR)
+    if forwarded is not None:
+        behind = setup.client_of(forwarded)
+        if behind is not None:
+            scope["client"] = behind
+    named = found.get(FORWARDED_PROTO)
+    if named is not None:
+        scope["scheme"] = client.scheme(named, scope["scheme"])
     trace = found.get(TRACE)
     if trace is not None and len(trace) <= MOST_TRACE_CHARACTERS:
         one.trace = trace.decode("latin-1")
     started = found.get(STARTED)
     if started is not None:
-        waited = queued_seconds(started.decode("latin-1"), time.time())
-        one.expires -= waited
-        one.deadline = one.expires
+        waited = queued_seconds(started, time.time())
+        if waited:
+            one.deadline = one.expires = one.expires - waited
 
 
-def queued_seconds(started: str, now: float) -> float:
+def queued_seconds(started: bytes, now: float) -> float:
     """How long ago the balancer got the request: `1700000000123` or `t=1700000000123`, in milliseconds since 1970.
 
     0 for what is not such a number, lies in the future, or so far back that a clock must be wrong.
     """
-    text = started.strip().removeprefix("t=")
-    if not text.isdigit() or len(text) > 16:
+    digits = started.removeprefix(b"t=")
+    if not digits.isdigit() or len(digits) > 16:
         return 0.0
-    waited = now - int(text) / 1000
+    waited = now - int(digits) / 1000
     return waited if 0.0 <= waited <= MOST_QUEUED_SECONDS else 0.0

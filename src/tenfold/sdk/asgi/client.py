@@ -25,18 +25,14 @@ FORWARDING = frozenset(
 
 SECURE = {"http": "https", "https": "https", "ws": "wss", "wss": "wss"}
 PLAIN = {"http": "http", "https": "http", "ws": "ws", "wss": "ws"}
+CHANGES = {b"https": SECURE, b"wss": SECURE, b"http": PLAIN, b"ws": PLAIN}
+"""By what X-Forwarded-Proto says, and by the scheme that we were called with, the scheme that the client used."""
 
 
-def restore(scope: protocol.Scope, forwarded_for: str, forwarded_proto: str, trusts: Callable[[str], bool]) -> None:
-    """Put the client and the scheme that a trusted peer named into the scope."""
-    address = original(forwarded_for, trusts)
-    if address:
-        scope["client"] = (address, 0)
-    named = forwarded_proto.rpartition(",")[2].strip().lower()
-    if named in ("https", "wss"):
-        scope["scheme"] = SECURE.get(scope["scheme"], scope["scheme"])
-    elif named in ("http", "ws"):
-        scope["scheme"] = PLAIN.get(scope["scheme"], scope["scheme"])
+def scheme(forwarded_proto: bytes, served: str) -> str:
+    """The client's scheme: `served`, changed to what the last proxy has named, when it is one that we know."""
+    changes = CHANGES.get(forwarded_proto) or CHANGES.get(forwarded_proto.rpartition(b",")[2].strip().lower(), {})
+    return changes.get(served, served)
 
 
 def original(forwarded_for: str, trusts: Callable[[str], bool]) -> str:

@@ -13,7 +13,7 @@ from tenfold.sdk.asgi import client, protocol, tokens
 Principal = Callable[[protocol.Scope], str]
 """Who makes a request, as the app knows it: part of an idempotency key's scope."""
 
-MOST_PEERS = 4096
+MOST_REMEMBERED = 4096
 """How many addresses' answers are remembered; a stranger with many addresses must not fill the memory."""
 
 
@@ -30,6 +30,7 @@ class Settings:
     """The beginning of this service's position cookies, as it stands in a Cookie header."""
     _networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = field(init=False)
     _peers: dict[str, bool] = field(default_factory=dict)
+    _clients: dict[bytes, tuple[str, int] | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.request_seconds = self.service.request_seconds
@@ -43,6 +44,17 @@ class Settings:
         known = self._peers.get(address)
         if known is None:
             known = client.is_inside(address, self._networks)
-            if len(self._peers) < MOST_PEERS:
+            if len(self._peers) < MOST_REMEMBERED:
                 self._peers[address] = known
         return known
+
+    def client_of(self, forwarded_for: bytes) -> tuple[str, int] | None:
+        """Who is behind the balancer, as a scope's `client`; remembered, for a client asks for more than one thing."""
+        try:
+            return self._clients[forwarded_for]
+        except KeyError:
+            address = client.original(forwarded_for.decode("latin-1"), self.trusts)
+            found = (address, 0) if address else None
+        if len(self._clients) < MOST_REMEMBERED:
+            self._clients[forwarded_for] = found
+        return found

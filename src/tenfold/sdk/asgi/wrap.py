@@ -65,7 +65,11 @@ class Wrapped:
         tracker.admit(one)
         try:
             if found is not None:
-                receive = await self._look_into(found, one, receive)
+                arrival.apply(found, one)
+                if one.expires <= loop.time():
+                    raise answers.RefusedError(answers.queued_too_long())
+                if arrival.KEY in found and scope["method"] not in idempotency.SAFE:
+                    one.idempotency, receive = await idempotency.read(scope, receive, setup.principal(scope))
             await self.app(scope, receive, one.send)
             if not one.has_responded:
                 await one.finish()
@@ -89,19 +93,6 @@ class Wrapped:
         if tracker.loop is None:
             raise _not_started(f"{scope['method']} {scope['path']}")
         return answers.overloaded() if tracker.is_full() else None
-
-    async def _look_into(
-        self, found: arrival.Found, one: exchange.Exchange, receive: protocol.Receive
-    ) -> protocol.Receive:
-        """Take in what the request's headers say; the body too, when it comes under an idempotency key."""
-        arrival.apply(found, one)
-        scope = one.scope
-        if one.expires <= asyncio.get_running_loop().time():
-            raise answers.RefusedError(answers.queued_too_long())
-        if arrival.KEY in found and scope["method"] not in idempotency.SAFE:
-            principal = self._inflight.settings.principal(scope)
-            one.idempotency, receive = await idempotency.read(scope, receive, principal)
-        return receive
 
     async def _serve_other(self, scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
         if MARK in scope:
