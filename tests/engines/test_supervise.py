@@ -270,4 +270,3 @@ async def test_a_reused_pid_is_not_taken_for_the_process(tmp_path: Path) -> None
     other = process.Identity(own.pid, own.started + 1)
     assert not other.is_alive
     assert not process.send(other, signal.SIGTERM), "we would have killed ourselves"
-

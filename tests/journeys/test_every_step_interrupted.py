@@ -50,4 +50,3 @@ async def test_killed_in_any_step_the_next_runtime_finishes_and_nothing_is_lost(
                     number += 1
                 wanted = lower if wanted == upper else upper
         await shop.ensure_nothing_lost(load.report)
-

@@ -121,7 +121,7 @@ async def shop(folder: Path) -> AsyncIterator[Project]:
     target = folder / "shop"
     shutil.copytree(SHOP, target, ignore=shutil.ignore_patterns(".tenfold", "__pycache__", "*.ledger"))
     project = Project(target, f"127.0.0.1:{free_port()}")
-    project.edit(r'^listen\s*=.*$', f'listen = "{project.listen}"')
+    project.edit(r"^listen\s*=.*$", f'listen = "{project.listen}"')
     try:
         yield project
     finally:
