@@ -11,8 +11,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--torture", action="store_true", help="run the long tests too (`make torture`)")
 
 
+TOGETHER = {
+    "databases": ("test_contract", "test_etcd", "test_patroni", "test_postgres"),
+    "balancers": ("test_haproxy",),
+    "reads": ("test_sdk_reads",),
+    "writes": ("test_sdk_writes", "test_sdk_idempotency", "test_lost_commit"),
+    "shop": ("test_shop", "test_migrate"),
+    "traffic": ("test_traffic",),
+}
+"""Test modules that use the same addresses never run at the same time; every other module is a group of its own."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long runs out unless they were asked for."""
+    """Keep modules with the same addresses on one worker, and leave the long runs out unless they were asked for."""
+    for item in items:
+        stem = item.path.stem
+        group = next((name for name, stems in TOGETHER.items() if stem.startswith(stems)), stem)
+        item.add_marker(pytest.mark.xdist_group(group))
     if config.getoption("--torture"):
         return
     torture = [item for item in items if item.get_closest_marker("torture")]
