@@ -60,7 +60,7 @@ class Site:
             project=self.folder,
             bindings=self.folder / "bindings.json",
             secrets=PASSWORDS,
-            run=files.socket_folder(self.folder / "run"),
+            run=_sockets(self.folder),
         )
 
     async def power(self, seat: engines.Seat) -> None:
@@ -173,3 +173,9 @@ async def site(
 def log_of(seat: engines.Seat, count: int = 25) -> str:
     """The end of a process's log."""
     return "\n".join(seat.log.read_text(errors="replace").splitlines()[-count:]) if seat.log.exists() else ""
+
+
+def _sockets(folder: Path) -> Path:
+    run = files.socket_folder(folder / "run")
+    files.make_private(run)
+    return run

@@ -23,13 +23,14 @@ async def _doctor() -> bool:
     missing = 0
     for one in await registry.installed():
         if one.path:
-            output.console.print(f"[green]ok[/]      {one.name:<9} {one.version}  [dim]{one.path}[/]")
+            output.console.print(f"[green]ok[/]      {one.name:<9} {one.version}  [dim]{one.path}[/]", soft_wrap=True)
         else:
             missing += 1
-            output.console.print(f"[red]missing[/] {one.name:<9} needed from rung {one.needed_from}: {one.install}")
+            line = f"[red]missing[/] {one.name:<9} needed from rung {one.needed_from}: {one.install}"
+            output.console.print(line, soft_wrap=True)
     troubles = await _troubles()
     for trouble in troubles:
-        output.console.print(f"[yellow]warning[/] {trouble}")
+        output.console.print(f"[yellow]warning[/] {trouble}", soft_wrap=True)
     if not missing and not troubles:
         output.console.print("All is well: every rung that is built can run here.")
     return not missing

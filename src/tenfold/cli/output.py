@@ -58,7 +58,7 @@ def teller() -> Callable[[events.Event], None]:
         took = f" [dim]({event.seconds:.2f} s)[/]" if event.seconds is not None else ""
         mark = MARKS.get(event.kind, "·")
         console.print(f"[dim]{event.at - began:7.2f}[/] [{colour}]{mark} [/]", end="")
-        console.print(event.text, style=colour, markup=False, end="")
+        console.print(event.text, style=colour, markup=False, end="", soft_wrap=True)
         console.print(took)
 
     return say

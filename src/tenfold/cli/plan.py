@@ -3,7 +3,6 @@
 import click
 
 from tenfold.cli import output, project
-from tenfold.runtime import paths
 from tenfold.topology import edit, load, rungs
 
 
@@ -15,17 +14,14 @@ def plan(ctx: click.Context, rung: str | None, as_json: bool) -> None:
     """What `apply` or `grow` would do, step by step. Example: tenfold plan --to replicated"""
     where = project.where(ctx)
     text = project.text(where)
+    topology = load.parse(text, str(where.topology))
     if rung is not None:
-        text = target(text, where, rung)
-    load.parse(text, str(where.topology))
+        to = rungs.named(rung)
+        for note in rungs.climb(topology, to).notes:
+            click.echo(note, err=True)
+        text = edit.apply(text, rungs.edits(topology, to))
     body = project.run(project.connect(where).plan(text))
     if as_json:
         output.as_json(body)
     else:
         output.plan(body)
-
-
-def target(text: str, where: paths.Paths, name: str) -> str:
-    """The file's text at this rung, with its comments."""
-    topology = load.parse(text, str(where.topology))
-    return edit.apply(text, rungs.edits(topology, rungs.named(name)))

@@ -111,15 +111,6 @@ class Health:
     """Why it is not ready, in words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """An installed engine: where, which version, and where it came from."""
-
-    path: Path
-    version: str
-    source: str
-
-
 def _nothing(seat: Seat) -> None:
     """An engine that needs nothing before its server's processes start."""
 

@@ -42,6 +42,12 @@ def release(owner: Path, claims: Path, number: int) -> None:
         (claims / str(number)).unlink(missing_ok=True)
 
 
+def release_all(owner: Path, claims: Path) -> None:
+    """Give back every network that the owner claimed."""
+    for number in range(FIRST, LAST + 1):
+        release(owner, claims, number)
+
+
 def listening_networks() -> frozenset[int]:
     """Second numbers of all 127.N.x.y addresses with a listening TCP socket (proc(5), /proc/net/tcp)."""
     numbers = set()
@@ -91,9 +97,3 @@ def _take(claim_file: Path, owner: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def release_all(owner: Path, claims: Path) -> None:
-    """Give back every network that the owner claimed."""
-    for number in range(FIRST, LAST + 1):
-        release(owner, claims, number)

@@ -66,18 +66,22 @@ def remove_tree(folder: Path) -> None:
 
 
 def socket_folder(wanted: Path) -> Path:
-    """`wanted`, or a short private folder in its place when socket paths below it would be too long.
+    """`wanted`, or a short folder in its place when socket paths below it would be too long.
 
-    The same `wanted` always gives the same folder. The folder exists on return and only its owner may enter.
+    The same `wanted` always gives the same folder. Whether it exists is the caller's care (`make_private`).
     """
-    folder = wanted
-    if len(os.fsencode(wanted)) > LONGEST_SOCKET_PATH - 40:
-        digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
-        folder = Path(tempfile.gettempdir()) / f"tenfold-{os.getuid()}-{digest}"
+    if len(os.fsencode(wanted)) <= LONGEST_SOCKET_PATH - 40:
+        return wanted
+    digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"tenfold-{os.getuid()}-{digest}"
+
+
+def make_private(folder: Path) -> None:
+    """On return the folder exists and only its owner may enter. Raises PermissionError when that is somebody else."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder}: belongs to another user; remove it")
-    return folder
+    folder.chmod(0o700)
 
 
 def _sync_folder(folder: Path) -> None:

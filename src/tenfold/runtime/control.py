@@ -5,6 +5,7 @@ events first, the result or the error last. The form is documented in docs/contr
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -40,6 +41,7 @@ async def serving(runtime: Controlled, socket: str, stop: asyncio.Event) -> Asyn
     await runner.setup()
     try:
         await web.UnixSite(runner, socket).start()
+        os.chmod(socket, 0o600)  # its folder is private as well, so nobody came in between
         yield
     finally:
         await runner.cleanup()

@@ -83,9 +83,9 @@ class Paths:
         return self.state / "servers" / name
 
     def make(self) -> None:
-        """Create the state folder. Raises PermissionError when it belongs to somebody else."""
-        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.state.chmod(0o700)
+        """Create the state folder and the sockets'. Raises PermissionError when one belongs to somebody else."""
+        files.make_private(self.state)
+        files.make_private(self.run)
 
 
 def find(start: Path, name: str = "tenfold.toml") -> Path | None:

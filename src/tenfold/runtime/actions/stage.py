@@ -32,8 +32,3 @@ class Stage:
                     group.create_task(self.supervisor.start_process(seat))
         except* errors.EngineFailed as failures:
             raise failures.exceptions[0] from None
-
-
-def pairs(targets: Iterable[tuple[str, str]]) -> str:
-    """Targets as a person reads them."""
-    return ", ".join(f"{process} on {server}" for server, process in targets)

@@ -1,0 +1,84 @@
+"""The bindings: what apps are told about their database, and nothing that they must not know."""
+
+from pathlib import Path
+
+from support.topologies import topology
+from tenfold import bindings, engines
+from tenfold.runtime import paths, publish, records, seats
+from tenfold.topology import tiers
+
+SECRETS = engines.Secrets("superuser!", "replicator!", "app!", "patroni!", "etcd!", "signing!")
+
+REPLICATED = topology(
+    balancer={"servers": 2},
+    web={"servers": 2, "workers": 3, "max_requests": 100},
+    database={"replicas": 2, "unknown_client": "session", "pool_size": 7},
+)
+
+
+def places(tmp_path: Path, wanted: tiers.Topology = REPLICATED) -> seats.Seats:
+    where = paths.Paths(tmp_path / "tenfold.toml")
+    where.make()
+    return seats.Seats(where, records.Store(where.records, records.Records(network=77)), SECRETS, wanted)
+
+
+def test_an_app_is_told_the_database_nodes_that_were_asked_for(tmp_path: Path) -> None:
+    database = publish.make(places(tmp_path), ("database-2", "database-1")).database
+
+    assert database is not None
+    assert ["127.77.1.51", "127.77.1.50"] == [node.host for node in database.shards[0].nodes]
+    assert ("shop", "shop", "app!", 7, "session") == (
+        database.name,
+        database.user,
+        database.password,
+        database.pool_size,
+        database.unknown_client,
+    )
+
+
+def test_a_server_that_is_not_known_any_more_is_left_out(tmp_path: Path) -> None:
+    database = publish.make(places(tmp_path), ("database-1", "gone-1")).database
+
+    assert database is not None
+    assert ["database-1"] == [node.name for node in database.shards[0].nodes]
+
+
+def test_workers_of_one_web_server_share_its_requests_and_round_up(tmp_path: Path) -> None:
+    assert 34 == publish.make(places(tmp_path), ()).service.max_requests
+
+
+def test_only_the_services_own_network_and_the_front_door_are_trusted_proxies(tmp_path: Path) -> None:
+    assert ("127.77.0.0/16", "127.0.0.1") == publish.make(places(tmp_path), ()).service.trusted_proxies
+
+
+def test_apps_get_no_password_but_their_own(tmp_path: Path) -> None:
+    here = places(tmp_path)
+    publish.write(here, ("database-1",))
+
+    text = here.where.bindings.read_text()
+    assert "app!" in text
+    assert "signing!" in text
+    assert [] == [one for one in ("superuser!", "replicator!", "patroni!", "etcd!") if one in text]
+    assert 0o600 == here.where.bindings.stat().st_mode & 0o777
+
+
+def test_what_was_written_is_what_is_published(tmp_path: Path) -> None:
+    here = places(tmp_path)
+    assert publish.published(here) is None
+
+    publish.write(here, ("database-1",))
+    assert publish.make(here, ("database-1",)) == publish.published(here)
+
+    here.where.bindings.write_text("garbage")
+    assert publish.published(here) is None
+
+
+def test_a_file_that_says_the_same_is_not_touched_for_apps_watch_it(tmp_path: Path) -> None:
+    here = places(tmp_path)
+    publish.write(here, ("database-1",))
+    before = here.where.bindings.stat().st_ino
+
+    publish.write(here, ("database-1",))
+
+    assert before == here.where.bindings.stat().st_ino
+    assert isinstance(bindings.load(here.where.bindings), bindings.Bindings)

@@ -1,0 +1,67 @@
+"""What `--json` prints: a stable form that programs rely on."""
+
+import json
+
+from support import simulated_steps
+from support.topologies import TOPOLOGIES
+from tenfold.planning import plan as plans
+from tenfold.runtime import events, report
+
+
+def status(name: str) -> report.Json:
+    topology = TOPOLOGIES[name]
+    snapshot = simulated_steps.serving(topology).look(topology)
+    return report.status(snapshot, topology, events.Journal(None), is_changing=False)
+
+
+def test_status_has_for_every_server_what_programs_were_promised() -> None:
+    body = status("replicated")
+
+    assert 1 == body["version"]
+    assert "replicated" == body["rung"]
+    assert 10 == len(body["servers"])
+    for server in body["servers"]:
+        assert {"name", "region", "tier", "address", "state", "processes", "database"} == set(server)
+        assert server["address"].startswith(body["network"].removesuffix("0.0/16"))
+        for process in server["processes"]:
+            assert {"name", "engine", "pid", "role", "state", "is_wanted", "detail", "restarts"} == set(process)
+
+
+def test_status_tells_where_the_data_is() -> None:
+    roles = {one["name"]: one["database"]["role"] for one in status("replicated")["servers"] if one["database"]}
+
+    assert {"database-1": "primary", "database-2": "standby", "database-3": "standby"} == roles
+
+
+def test_status_names_servers_that_are_wanted_and_not_there_and_processes_that_are_not_wanted() -> None:
+    before = TOPOLOGIES["single"]
+    snapshot = simulated_steps.serving(before).look(before)
+
+    body = report.status(snapshot, TOPOLOGIES["database"], events.Journal(None), is_changing=True)
+
+    wanted = {one["name"]: one["is_wanted"] for one in body["servers"][0]["processes"]}
+    assert ["database-1"] == body["missing"]
+    assert {"haproxy": True, "granian": True, "postgres": False} == wanted
+    assert body["is_changing"]
+
+
+def test_status_shows_the_last_events_only() -> None:
+    topology = TOPOLOGIES["single"]
+    journal = events.Journal(None)
+    for number in range(20):
+        journal.say("tick", str(number))
+
+    body = report.status(simulated_steps.serving(topology).look(topology), topology, journal, is_changing=False)
+
+    assert [str(number) for number in range(12, 20)] == [event["text"] for event in body["events"]]
+
+
+def test_every_step_of_a_plan_has_its_title_reason_risk_and_undo_and_is_plain_json() -> None:
+    before = TOPOLOGIES["single"]
+    made = plans.make(TOPOLOGIES["replicated"], simulated_steps.serving(before).look(before))
+
+    body = json.loads(json.dumps(report.plan(made)))
+
+    assert {"version", "steps", "notes"} == set(body)
+    assert len(made.steps) == len(body["steps"]) > 5
+    assert all(step[name] for step in body["steps"] for name in ("kind", "title", "reason", "risk", "undo"))
