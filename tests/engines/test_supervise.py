@@ -70,6 +70,23 @@ async def _cut(stage: Stage) -> None:
         await stage.supervisor.cut_server(name, "off")
 
 
+def _parent(pid: int) -> int:
+    return int(_status(pid)["PPid"])
+
+
+async def _is_stopped(pid: int) -> bool:
+    return _status(pid)["State"].startswith("T")
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+async def _is_without_power(made: enclosure.Enclosure) -> bool:
+    return not made.is_alive
+
+
 async def _gone(pid: int) -> bool:
     async def look() -> bool:
         process.Detached.reap()
@@ -200,6 +217,22 @@ async def test_a_server_that_dies_by_itself_comes_back_with_its_processes(stage:
     made = stage.supervisor.store.server("server-1").enclosure
     assert made is not None
     await made.cut()
+    assert ("server-1",) == await guard.once(stage.supervisor, stage.places)
+    assert stage.record().is_alive
+
+
+async def test_a_server_dies_and_comes_back_although_a_process_on_it_was_stopped_and_went_on(stage: Stage) -> None:
+    await stage.power()
+    await stage.supervisor.start_process(stage.seat())
+    made = stage.supervisor.store.server("server-1").enclosure
+    assert made is not None
+    assert made.init is not None
+    entered_by = _parent(stage.pid())
+    os.kill(stage.pid(), signal.SIGSTOP)
+    assert await clock.until(lambda: _is_stopped(entered_by), seconds=5), "whoever waits for it stops with it"
+    os.kill(stage.pid(), signal.SIGCONT)
+    os.kill(made.init.pid, signal.SIGKILL)
+    assert await clock.until(lambda: _is_without_power(made), seconds=5)
     assert ("server-1",) == await guard.once(stage.supervisor, stage.places)
     assert stage.record().is_alive
 

@@ -42,8 +42,10 @@ class Enclosure:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has power. Without namespaces: whether any marked process runs."""
-        return self.init.is_alive if self.init else bool(_marked(self.marker))
+        """Whether it has power; not if its first process is dying. Without namespaces: whether any marked one runs."""
+        if self.init is None:
+            return bool(_marked(self.marker))
+        return self.init.is_alive and not self.init.is_ending
 
     async def spawn(
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, directory: Path
@@ -93,6 +95,7 @@ class Enclosure:
         """A power cut: SIGKILL to everything inside. True when nothing is left, which is the proof of fencing."""
         if self.init is not None:
             process.send(self.init, signal.SIGKILL)
+            self._thaw()
             return await process.gone(self.init, seconds)
 
         async def hunt() -> bool:
@@ -102,6 +105,12 @@ class Enclosure:
             return not found and not _marked(self.marker)  # two scans: a fork may hide from one
 
         return bool(await clock.until(hunt, seconds=seconds, pause_seconds=0.02))
+
+    def _thaw(self) -> None:
+        """Nsenter stops itself when its child is stopped (SIGSTOP, a debugger) and stays so when that goes on: it would
+        never collect its dead child, and PID 1 waits in the kernel until everybody inside is collected."""
+        for identity, _ in _marked(self.marker):
+            process.send(identity, signal.SIGCONT)
 
 
 def new_marker() -> str:

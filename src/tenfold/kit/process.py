@@ -29,6 +29,12 @@ class Identity:
         seen = _stat(self.pid)
         return seen is not None and seen.started == self.started and seen.state not in "ZX"
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is dying and not dead yet: the first process of a PID namespace waits there for all the others."""
+        seen = _stat(self.pid)
+        return seen is not None and seen.started == self.started and bool(seen.flags & _EXITING)
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -149,10 +155,15 @@ async def stop(identity: Identity, number: signal.Signals, grace_seconds: float)
     return await gone(identity, 5.0)
 
 
+_EXITING = 0x4
+"""PF_EXITING in the kernel's include/linux/sched.h."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Stat:
     state: str
     parent: int
+    flags: int
     started: int
 
 
@@ -163,4 +174,4 @@ def _stat(pid: int) -> _Stat | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text[text.rindex(")") + 2 :].split()
-    return _Stat(fields[0], int(fields[1]), int(fields[19]))
+    return _Stat(fields[0], int(fields[1]), int(fields[6]), int(fields[19]))
