@@ -12,7 +12,7 @@ from signal import SIGKILL
 
 import pytest
 
-from support import databases, seats
+from support import databases, fake_engine, seats
 from tenfold import bindings, engines
 from tenfold.engines import etcd, granian, haproxy, patroni, postgres
 from tenfold.kit import clock, files, process
@@ -21,6 +21,9 @@ from tenfold.topology import tiers
 pytestmark = pytest.mark.anyio
 
 ENGINES = {one.ENGINE.name: one.ENGINE for one in (etcd, granian, haproxy, patroni, postgres)}
+
+FAKE = "fake"
+"""The tests' own engine keeps the contract too: what is tested with it holds for the others."""
 
 APP = """
 async def app(scope, receive, send):
@@ -67,6 +70,12 @@ class Case:
     engine: str
     server: str
     surround: Callable[[seats.Site], Awaitable[None]] = _nothing
+    name: str = ""
+    """What stands in for the engine; empty: the engine itself."""
+
+    @property
+    def adapter(self) -> engines.Engine:
+        return fake_engine.engine(self.engine) if self.name == FAKE else ENGINES[self.engine]
 
     def topology(self) -> tiers.Topology:
         """A shop whose front door is in the tests' network."""
@@ -85,10 +94,11 @@ CASES = (
     Case("postgres", "database-1", _make_database),
     Case("patroni", "database-1", _start_coordination),
     Case("etcd", "coordination-1", _launch_other_members),
+    Case("granian", "server-1", name=FAKE),
 )
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.engine)
+@pytest.fixture(params=CASES, ids=lambda case: case.name or case.engine)
 def case(request: pytest.FixtureRequest) -> Case:
     found: Case = request.param
     return found
@@ -96,13 +106,13 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture
 async def site(case: Case, tmp_path: Path) -> AsyncIterator[seats.Site]:
-    async with seats.site(tmp_path, case.topology(), dict(ENGINES)) as made:
+    async with seats.site(tmp_path, case.topology(), {**ENGINES, case.engine: case.adapter}) as made:
         await case.surround(made)
         yield made
 
 
 async def test_it_starts_is_found_again_and_stops_leaving_its_port_free(case: Case, site: seats.Site) -> None:
-    seat, engine = site.seat(case.server, case.engine), ENGINES[case.engine]
+    seat, engine = site.seat(case.server, case.engine), case.adapter
     assert not (await engine.probe(seat)).is_ready, "ready before it was started"
     identity = await site.start(seat)
     assert (await engine.probe(seat)).is_ready
@@ -117,7 +127,7 @@ async def test_it_starts_is_found_again_and_stops_leaving_its_port_free(case: Ca
 
 
 async def test_killed_it_is_seen_as_such_and_starts_again_on_what_it_left(case: Case, site: seats.Site) -> None:
-    seat, engine = site.seat(case.server, case.engine), ENGINES[case.engine]
+    seat, engine = site.seat(case.server, case.engine), case.adapter
     identity = await site.start(seat)
     process.send(identity, SIGKILL)
     assert await process.gone(identity, 5)
@@ -136,7 +146,7 @@ async def test_killed_it_is_seen_as_such_and_starts_again_on_what_it_left(case: 
 
 
 async def test_after_a_power_cut_it_starts_again_on_what_is_left(case: Case, site: seats.Site) -> None:
-    seat, engine = site.seat(case.server, case.engine), ENGINES[case.engine]
+    seat, engine = site.seat(case.server, case.engine), case.adapter
     await site.start(seat)
     await site.cut(case.server)
     assert not (await engine.probe(seat)).is_ready
@@ -156,7 +166,7 @@ async def test_beside_a_stranger_on_its_port_it_is_never_ready(case: Case, site:
 
 
 async def test_with_settings_it_cannot_read_it_ends_and_says_so(case: Case, site: seats.Site) -> None:
-    seat, engine = site.seat(case.server, case.engine), ENGINES[case.engine]
+    seat, engine = site.seat(case.server, case.engine), case.adapter
     spoiled = dict.fromkeys(engine.render(seat), "]nonsense[\n")
     site.engine_of = {**ENGINES, case.engine: dataclasses.replace(engine, render=lambda _: spoiled)}
     with pytest.raises(seats.NotReadyError):
@@ -169,7 +179,7 @@ async def test_with_settings_it_cannot_read_it_ends_and_says_so(case: Case, site
 async def test_what_it_is_started_with_depends_on_its_seat_alone_and_holds_no_password_in_argv(
     case: Case, site: seats.Site
 ) -> None:
-    seat, engine = site.seat(case.server, case.engine), ENGINES[case.engine]
+    seat, engine = site.seat(case.server, case.engine), case.adapter
     assert engine.render(seat) == engine.render(seat)
     command = engine.command(seat)
     assert command == engine.command(seat)

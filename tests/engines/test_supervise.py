@@ -180,7 +180,7 @@ async def test_the_guard_leaves_a_process_alone_that_is_being_started(stage: Sta
         await start
 
 
-@pytest.mark.parametrize(("file", "message"), [("dies", "told to die"), ("never-ready", "no file says so")])
+@pytest.mark.parametrize(("file", "message"), [("dies", "told to die"), ("never-ready", "it says 'unready'")])
 async def test_a_start_that_fails_says_why_and_leaves_nothing(stage: Stage, file: str, message: str) -> None:
     await stage.power()
     stage.seat().data.mkdir(parents=True)

@@ -1,19 +1,30 @@
-"""An engine as small as one can be: a shell that says it is ready by a file, and obeys files that make it fail.
+"""An engine as small as one can be: a server that says it is ready, and obeys files that make it fail.
 
-It is a real process with a real probe, so what holds for engines holds for it. Tests of the runtime's own part use it
-in place of every engine.
+It is a real process with a real probe and passes the contract suite, so what holds for engines holds for it. Tests of
+the runtime's own part use it in place of every engine.
 """
 
+import asyncio
+import json
+import sys
 from pathlib import Path
 from signal import SIGTERM
 
 from tenfold import engines
 
+SETTINGS = "settings.json"
+
 _PROGRAM = """
-[ ! -e "$1/dies" ] || { echo "told to die"; exit 3; }
-[ -e "$1/never-ready" ] || touch "$1/ready"
-trap 'rm -f "$1/ready"; exit 0' TERM
-while :; do sleep 0.05; done
+import json, os, signal, socket, sys
+settings, data = json.load(open(sys.argv[1])), sys.argv[2]
+if os.path.exists(data + "/dies"):
+    sys.exit("told to die")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+with socket.create_server((settings["address"], settings["port"])) as listening:
+    while True:
+        connection, _ = listening.accept()
+        connection.sendall(b"unready" if os.path.exists(data + "/never-ready") else b"ready")
+        connection.close()
 """
 
 
@@ -22,8 +33,8 @@ def engine(name: str) -> engines.Engine:
     return engines.Engine(
         name=name,
         install="nothing to install",
-        locate=lambda: Path("/bin/sh"),
-        render=lambda seat: {"settings": seat.address},
+        locate=lambda: Path(sys.executable),
+        render=lambda seat: {SETTINGS: json.dumps({"address": seat.address, "port": seat.process.port})},
         command=_command,
         probe=_probe,
     )
@@ -31,13 +42,25 @@ def engine(name: str) -> engines.Engine:
 
 def _command(seat: engines.Seat) -> engines.Command:
     return engines.Command(
-        argv=("sh", "-c", _PROGRAM, "fake", str(seat.data)),
+        argv=(sys.executable, "-S", "-c", _PROGRAM, str(seat.config / SETTINGS), str(seat.data)),
         stop_signal=SIGTERM,
         grace_seconds=2.0,
-        start_seconds=1.0,
+        start_seconds=2.0,
     )
 
 
 async def _probe(seat: engines.Seat) -> engines.Health:
-    is_ready = (seat.data / "ready").exists()
-    return engines.Health(is_ready, detail="" if is_ready else "no file says so")
+    try:
+        async with asyncio.timeout(1.0):
+            said = await _ask(seat)
+    except (OSError, TimeoutError) as error:
+        return engines.Health(False, detail=f"does not answer: {error}")
+    return engines.Health(said == "ready", detail=f"it says {said!r}")
+
+
+async def _ask(seat: engines.Seat) -> str:
+    reader, writer = await asyncio.open_connection(seat.address, seat.process.port)
+    try:
+        return (await reader.read()).decode()
+    finally:
+        writer.close()

@@ -19,6 +19,9 @@ from tenfold.topology import layout
 
 RESTARTS = backoff.Backoff(first_seconds=0.2, most_seconds=15.0)
 
+PROBE_SECONDS = 5.0
+"""The longest that one probe may take, whatever the engine's own deadline is."""
+
 REHEARSAL = "rehearsal"
 """The name of a process that is started only to see whether it starts."""
 
@@ -251,7 +254,11 @@ class Supervisor:
     async def _probe(self, seat: engines.Seat) -> engines.Health:
         """Ready means: its probe says so, and what can only be arranged while it runs is arranged."""
         engine = registry.engine(seat.process.engine)
-        health = await engine.probe(seat)
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                health = await engine.probe(seat)
+        except TimeoutError:
+            return engines.Health(False, detail=f"no answer within {PROBE_SECONDS:g} s")
         if health.is_ready:
             try:
                 await engine.on_ready(seat)
