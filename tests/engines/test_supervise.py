@@ -297,6 +297,29 @@ async def test_without_namespaces_a_cut_still_ends_what_hides_in_sessions_of_its
     assert not marked.is_alive
 
 
+@pytest.mark.parametrize("has_namespaces", [True, False])
+async def test_what_a_dead_process_left_running_is_not_taken_for_it(tmp_path: Path, has_namespaces: bool) -> None:
+    marker = enclosure.new_marker()
+    log = tmp_path / "log"
+    made = await enclosure.make(marker, log) if has_namespaces else enclosure.Enclosure(marker, None)
+    try:
+        argv = ("sh", "-c", "sleep 300 & wait")
+        spawned = await made.spawn("patroni", argv, env={}, log=log, directory=tmp_path)
+        assert spawned == made.find("patroni", argv)
+        assert await clock.until(lambda: _has_children(spawned.pid), seconds=5)
+        orphan = process.children(spawned.pid)[0]
+        process.send(spawned, signal.SIGKILL)
+        assert await process.gone(spawned, 5.0)
+        assert process.identify(orphan) is not None
+        assert None is made.find("patroni", argv)
+    finally:
+        assert await made.cut()
+
+
+async def _has_children(pid: int) -> bool:
+    return bool(process.children(pid))
+
+
 async def test_a_reused_pid_is_not_taken_for_the_process(tmp_path: Path) -> None:
     own = process.identify(os.getpid())
     assert own is not None

@@ -70,15 +70,21 @@ class Enclosure:
             entered, env={**env, MARKER: self.marker}, directory=directory, timeout_seconds=timeout_seconds
         )
 
-    def find(self, name: str) -> process.Identity | None:
-        """The process that was spawned under this name and still runs: the oldest that carries it."""
-        inside = _namespace(self.init.pid) if self.init else ""
-        found = [
-            one
-            for one, variables in _marked(self.marker)
-            if f"{NAME}={name}".encode() in variables and (not inside or _namespace(one.pid) == inside)
-        ]
+    def find(self, name: str, argv: Sequence[str] = ()) -> process.Identity | None:
+        """The process that was spawned under this name and still runs; `argv` is what it was spawned with.
+
+        Its children inherit the name, and may outlive it: a PostgreSQL that Patroni started is not Patroni.
+        """
+        named = [one for one, variables in _marked(self.marker) if f"{NAME}={name}".encode() in variables]
+        found = [one for one in named if self._is_spawned(one.pid, argv)]
         return min(found, key=lambda one: one.started, default=None)
+
+    def _is_spawned(self, pid: int, argv: Sequence[str]) -> bool:
+        """Inside a namespace only what we spawned has a parent outside; elsewhere the command line must do."""
+        if self.init is None:
+            return _arguments(pid)[len(_arguments(pid)) - len(argv[1:]) :] == list(argv[1:])
+        inside = _namespace(self.init.pid)
+        return _namespace(pid) == inside != _namespace(process.parent(pid))
 
     def outside(self, inner_pid: int) -> process.Identity | None:
         """The process that calls itself `inner_pid` inside, as seen from outside."""
@@ -190,6 +196,13 @@ def _known(pid: int, argv: Sequence[str]) -> process.Identity:
 
 def _program(argv: Sequence[str]) -> str:
     return next((word for word in argv if word.startswith("/")), argv[0])
+
+
+def _arguments(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
 
 
 def _namespace(pid: int) -> str:

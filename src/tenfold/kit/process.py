@@ -50,6 +50,12 @@ def identify(pid: int) -> Identity | None:
     return None if seen is None or seen.state in "ZX" else Identity(pid, seen.started)
 
 
+def parent(pid: int) -> int:
+    """Who started it, or took it over; 0 when it is gone."""
+    seen = _stat(pid)
+    return 0 if seen is None else seen.parent
+
+
 def children(pid: int) -> tuple[int, ...]:
     """The direct children of a process."""
     found = []

@@ -243,7 +243,7 @@ class Supervisor:
         log = self.where.server(server.spec.name) / "log" / f"{record.name}.log"
         self._log_begins[log] = log.stat().st_size if log.exists() else 0
         try:
-            record.identity = server.enclosure.find(record.name) or await server.enclosure.spawn(
+            record.identity = server.enclosure.find(record.name, record.argv) or await server.enclosure.spawn(
                 record.name, record.argv, env=record.env, log=log, directory=Path(record.directory)
             )
         except (enclosure.EnclosureError, OSError) as error:

@@ -259,27 +259,41 @@ async def primary(database: bindings.Database, shard: bindings.Shard) -> AsyncIt
 
 
 async def _find_primary(database: bindings.Database, shard: bindings.Shard) -> Connection | None:
+    """Of two that say so, the one on the newer timeline: the other is a former one that was not told yet."""
+    newest: Connection | None = None
+    newest_timeline = 0
     for node in shard.nodes:
-        try:
-            connection = await asyncpg.connect(
-                host=node.host,
-                port=node.port,
-                user=database.user,
-                password=database.password,
-                database=database.name,
-                timeout=3,
-                server_settings={"application_name": "tenfold verify", "default_transaction_read_only": "on"},
-            )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            continue  # dead, or not ready: another may be the primary
-        if await _is_primary(connection):
-            return connection
-        await connection.close(timeout=5)
-    return None
+        connection = await _connected(database, node)
+        timeline = await _timeline_as_primary(connection) if connection is not None else 0
+        if timeline > newest_timeline:
+            connection, newest, newest_timeline = newest, connection, timeline
+        if connection is not None:
+            await connection.close(timeout=5)
+    return newest
 
 
-async def _is_primary(connection: Connection) -> bool:
+async def _connected(database: bindings.Database, node: bindings.DatabaseNode) -> Connection | None:
     try:
-        return not await connection.fetchval("select pg_is_in_recovery()")
+        connection: Connection = await asyncpg.connect(
+            host=node.host,
+            port=node.port,
+            user=database.user,
+            password=database.password,
+            database=database.name,
+            timeout=3,
+            server_settings={"application_name": "tenfold verify", "default_transaction_read_only": "on"},
+        )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        return False  # it died just now
+        return None  # dead, or not ready: another may be the primary
+    return connection
+
+
+async def _timeline_as_primary(connection: Connection) -> int:
+    """0: it is none."""
+    try:
+        if await connection.fetchval("select pg_is_in_recovery()"):
+            return 0
+        name = await connection.fetchval("select pg_walfile_name(pg_current_wal_flush_lsn())")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return 0  # it died just now
+    return int(name[:8], 16)
