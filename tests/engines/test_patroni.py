@@ -12,7 +12,7 @@ from support.writer import writing
 from tenfold import engines
 from tenfold.engines import etcd, patroni, postgres
 from tenfold.engines.etcd import admin as etcd_admin
-from tenfold.engines.patroni import admin, settings
+from tenfold.engines.patroni import admin, rest, settings
 from tenfold.engines.postgres import admin as postgres_admin
 from tenfold.kit import clock
 
@@ -75,6 +75,21 @@ async def test_patroni_takes_a_running_database_over_and_lets_it_go_without_a_re
     assert before != after
     async with databases.app_connection(database) as connection:
         await connection.execute("insert into kept values (2)")
+
+
+async def test_a_pause_that_an_interrupted_release_left_behind_is_ended(site: seats.Site) -> None:
+    await databases.coordination(site)
+    seat = site.seat("database-1", "patroni")
+    await site.start(seat, seconds=60)
+    await admin.prepare_release(seat)
+    await admin.resume(seat)
+
+    async def decides() -> bool:
+        async with rest.opened(seat) as api:
+            return not (await api.get("patroni")).get("pause", False)
+
+    assert await clock.until(decides, seconds=10), "Patroni is still paused: nobody would be elected"
+    await admin.resume(seat)
 
 
 async def test_a_dead_primary_server_is_replaced_as_soon_as_its_key_is_released(site: seats.Site) -> None:

@@ -87,13 +87,11 @@ class Store:
 
     async def delete_unchanged(self, entry: Entry) -> bool:
         """Delete the key in one transaction, if its value and revision are still the entry's. True when it was."""
-        key = encode(entry.key)
-        same_value = {"key": key, "target": "VALUE", "result": "EQUAL", "value": encode(entry.value)}
-        same_revision = {"key": key, "target": "MOD", "result": "EQUAL", "mod_revision": str(entry.revision)}
-        answer = await self.call(
-            "kv/txn", {"compare": [same_value, same_revision], "success": [{"request_delete_range": {"key": key}}]}
-        )
-        return bool(answer.get("succeeded", False))
+        return await self._if_unchanged(entry, {"request_delete_range": {"key": encode(entry.key)}})
+
+    async def replace_unchanged(self, entry: Entry, value: str) -> bool:
+        """Give the key another value in one transaction, if nobody else has meanwhile. True when it was."""
+        return await self._if_unchanged(entry, {"request_put": {"key": encode(entry.key), "value": encode(value)}})
 
     async def delete(self, key: str) -> None:
         """Delete a key, whatever it holds."""
@@ -103,6 +101,13 @@ class Store:
         """Delete every key that begins with the prefix."""
         end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         await self.call("kv/deleterange", {"key": encode(prefix), "range_end": encode(end)})
+
+    async def _if_unchanged(self, entry: Entry, request: Mapping[str, object]) -> bool:
+        key = encode(entry.key)
+        same_value = {"key": key, "target": "VALUE", "result": "EQUAL", "value": encode(entry.value)}
+        same_revision = {"key": key, "target": "MOD", "result": "EQUAL", "mod_revision": str(entry.revision)}
+        answer = await self.call("kv/txn", {"compare": [same_value, same_revision], "success": [request]})
+        return bool(answer.get("succeeded", False))
 
     async def _call(self, address: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         headers = {"Authorization": self._token} if self._token else {}

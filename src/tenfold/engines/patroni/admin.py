@@ -176,23 +176,28 @@ async def finish_release(seat: engines.Seat) -> None:
 
 async def pause(seat: engines.Seat) -> None:
     """Stop Patroni's deciding: no failover, and PostgreSQL outlives it. Known to this member on return."""
-    await _set_pause(seat, is_paused=True)
-
-
-async def resume(seat: engines.Seat) -> None:
-    """Let Patroni decide again. Known to this member on return."""
-    await _set_pause(seat, is_paused=False)
-
-
-async def _set_pause(seat: engines.Seat, *, is_paused: bool) -> None:
     async with rest.opened(seat) as api:
-        await api.patch({"pause": True if is_paused else None})
+        await api.patch({"pause": True})
 
         async def is_known() -> bool:
-            return bool((await api.get("patroni")).get("pause", False)) == is_paused
+            return bool((await api.get("patroni")).get("pause", False))
 
         if not await clock.until(is_known, seconds=_WAIT_SECONDS, pause_seconds=0.1):
             raise errors.EngineFailed(f"Patroni on {seat.server.name}: did not notice the pause in {_WAIT_SECONDS:g} s")
+
+
+async def resume(seat: engines.Seat) -> None:
+    """Let Patroni decide again, whether a member runs now or not. It notices within its loop, a second.
+
+    A release that was cut short leaves the pause behind. Paused, Patroni elects nobody when the primary dies, and
+    starts no PostgreSQL after `down`.
+    """
+    async with coordination.opened(seat) as store:
+        await store.log_in()
+        entry = await store.entry(f"{settings.folder(seat)}config")
+        known = json.loads(entry.value) if entry else {}
+        if entry is not None and known.pop("pause", None):
+            await store.replace_unchanged(entry, json.dumps(known))
 
 
 # Members that leave

@@ -20,6 +20,7 @@ async def take_over(stage: Stage, step: steps.TakeOverDatabase) -> None:
     seat = stage.seat(step.server, "patroni")
     if not _runs(stage, step.server):
         admin.prepare_take_over(seat)
+    await admin.resume(seat)
     try:
         await stage.supervisor.start_process(seat, is_stopped_on_failure=False)
         await _await_leader(seat)
@@ -30,8 +31,12 @@ async def take_over(stage: Stage, step: steps.TakeOverDatabase) -> None:
 
 
 async def join(stage: Stage, step: steps.JoinReplicas) -> None:
-    """Every server of the step holds a copy that streams from the primary."""
+    """Every server of the step holds a copy that streams from the primary, and can take over when it dies.
+
+    A release that was cut short may have left Patroni paused: with replicas to choose from it decides again.
+    """
     seats = [stage.seat(server, "patroni") for server in step.servers]
+    await admin.resume(seats[0])
     await stage.start(seats)
     for seat in seats:
 

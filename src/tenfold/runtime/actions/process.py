@@ -5,6 +5,7 @@ import dataclasses
 
 from tenfold import engines
 from tenfold.engines.haproxy import admin as haproxy
+from tenfold.engines.patroni import admin as patroni
 from tenfold.planning import steps
 from tenfold.runtime import supervise
 from tenfold.runtime.actions import balancer
@@ -15,6 +16,9 @@ async def start(stage: Stage, step: steps.StartProcesses) -> None:
     """Every process of the step is ready. Balancers start knowing the web servers that are wanted."""
     if any(name == "haproxy" for _, name in step.targets):
         balancer.ensure_front_door_is_ours(stage)
+    databases = [server for server, name in step.targets if name == "patroni"]
+    if databases:
+        await patroni.resume(stage.seat(databases[0], "patroni"))
     web_servers = balancer.wanted_web(stage)
     await stage.start(
         stage.seats.seat(server, name, web_servers=web_servers if name == "haproxy" else None)
