@@ -46,5 +46,11 @@ async def _watch(where: paths.Paths) -> None:
 
 def _show(body: dict[str, Any]) -> None:
     if body["runtime"] != "running":
-        output.console.print("[yellow]no runtime runs; what runs keeps serving: take it over with tenfold up -d[/]")
+        output.console.print(f"[yellow]{_without_runtime(body)}[/]")
     output.status(body)
+
+
+def _without_runtime(body: dict[str, Any]) -> str:
+    if any(one["state"] == "running" for one in body["servers"]):
+        return "no runtime runs; what runs keeps serving: take it over with tenfold up -d"
+    return "the service is stopped, its data is kept: start it with tenfold up -d"

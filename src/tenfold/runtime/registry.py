@@ -51,5 +51,5 @@ async def _look(one: engines.Engine) -> Installed:
         return Installed(one.name, "", "", NEEDED_FROM[one.name], one.install)
     program = [sys.executable, "-m", path.parent.name] if path.name == "__main__.py" else [str(path)]
     finished = await process.run([*program, one.version_argument], timeout_seconds=10)
-    lines = finished.output.strip().splitlines()
+    lines = finished.output.replace("__main__.py", one.name).strip().splitlines()
     return Installed(one.name, str(path), lines[0] if lines else "?", NEEDED_FROM[one.name], one.install)
