@@ -189,7 +189,7 @@ async def test_a_migration_that_fails_leaves_the_schema_and_the_service_as_they_
         assert 200 == await status_of_front_page(shop)
 
 
-async def test_a_second_up_starts_nothing_twice(tmp_path: Path) -> None:
+async def test_a_second_up_starts_nothing_twice_and_broken_files_can_be_put_right(tmp_path: Path) -> None:
     async with project.shop(tmp_path) as shop:
         await shop.tenfold("up", "-d")
         before, runtime = shop.alive(), shop.runtime_pid()
@@ -197,23 +197,18 @@ async def test_a_second_up_starts_nothing_twice(tmp_path: Path) -> None:
         await shop.tenfold("up", "-d")
         assert (before, runtime) == (shop.alive(), shop.runtime_pid())
 
-
-async def test_what_a_dead_runtime_and_broken_files_leave_can_be_put_right(tmp_path: Path) -> None:
-    async with project.shop(tmp_path) as shop:
-        await shop.tenfold("up", "-d")
-        before = shop.alive()
-        for name in ("state.json", "secrets.json"):
-            shop.kill_runtime()
-            assert "start it with: tenfold up -d" in await refused(shop, "plan", code=1)
+        shop.kill_runtime()
+        assert "start it with: tenfold up -d" in await refused(shop, "plan", code=1)
+        for name, commands in (("state.json", ("status", "down")), ("secrets.json", ("down",))):
             file = shop.folder / ".tenfold" / name
             file.write_text('{"torn')
             put_back = f"cp {file}.copy {file}"
-            for command in (("up", "-d"), ("status",), ("down",)):
-                assert put_back in await refused(shop, *command, code=1)
-            assert 200 == await status_of_front_page(shop)
+            for words in (("up", "-d"), *((one,) for one in commands)):
+                assert put_back in await refused(shop, *words, code=1)
             await process.run(put_back.split())
-            await shop.tenfold("up", "-d")  # over the dead runtime's socket and lock file
-            assert before == shop.alive()
+        assert 200 == await status_of_front_page(shop)
+        await shop.tenfold("up", "-d")  # over the dead runtime's socket and lock file
+        assert before == shop.alive()
 
 
 async def test_a_deleted_topology_can_be_put_back_and_the_service_stopped(tmp_path: Path) -> None:

@@ -56,14 +56,16 @@ async def _walk(where: paths.Paths, road: tuple[rungs.Rung, ...], skipped: tuple
 
 
 async def _verify(where: paths.Paths) -> None:
-    """What was asked for is there: every server runs and every process is ready."""
-    body = await project.connect(where).status()
+    """What was asked for is there: every server runs, every process is ready, and nothing had to be left alone."""
+    client = project.connect(where)
+    body = await client.status()
     bad = [
         f"{one['name']} on {server['name']} is {one['state']} ({one['detail']})"
         for server in body["servers"]
         for one in server["processes"]
         if one["state"] != "ready" and one["is_wanted"]
     ]
+    bad += (await client.plan(project.text(where)))["notes"]
     if bad or body["missing"]:
         missing = [f"{name} is not there" for name in body["missing"]]
         raise errors.RuntimeFailure(f"applied, but not all is well: {'; '.join(bad + missing)}; see: tenfold status")

@@ -72,6 +72,8 @@ def status(body: Json) -> None:
     if body["is_changing"]:
         console.print("[yellow]a change is being applied[/]")
     console.print(_servers(body))
+    for line in _details(body):
+        console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
     for name in body["missing"]:
         console.print(f"[yellow]{name}: wanted, not there yet; tenfold apply[/]")
     for event in body["events"]:
@@ -111,7 +113,13 @@ def _note(one: Json, server: Json) -> str:
     node = server["database"]
     if one["engine"] in ("postgres", "patroni") and node and node["is_reachable"] and node["role"] == "standby":
         notes.append("streams" if node["is_streaming"] else "does not stream")
-    return ", ".join([*notes, one["detail"]] if one["detail"] else notes)
+    return ", ".join(notes)
+
+
+def _details(body: Json) -> list[str]:
+    """Why processes are not ready: too long for a column."""
+    pairs = ((server["name"], one) for server in body["servers"] for one in server["processes"])
+    return [f"{one['name']} on {name}: {one['detail']}" for name, one in pairs if one["detail"]]
 
 
 def _coloured(state: str) -> str:
