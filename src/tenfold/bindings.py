@@ -15,7 +15,7 @@ VARIABLE = "TENFOLD_BINDINGS"
 """The environment variable that names the bindings file."""
 
 SERVER_VARIABLE = "TENFOLD_SERVER"
-"""The environment variable that names the server a process runs on."""
+"""The environment variable that names the server a process runs on: for the app to show or to log."""
 
 APP_VARIABLE = "TENFOLD_APP"
 """The environment variable with the application, `module:attribute`, of a process whose web group has its own."""
@@ -85,11 +85,6 @@ def path_from_environment() -> Path | None:
     """The bindings file named by the environment, or None outside the runtime."""
     value = os.environ.get(VARIABLE)
     return Path(value) if value else None
-
-
-def server_from_environment() -> str:
-    """The name of the server that this process runs on, or an empty string outside the runtime."""
-    return os.environ.get(SERVER_VARIABLE, "")
 
 
 def app_from_environment() -> tuple[str, str]:
