@@ -22,6 +22,9 @@ RESTARTS = backoff.Backoff(first_seconds=0.2, most_seconds=15.0)
 PROBE_SECONDS = 5.0
 """The longest that one probe may take, whatever the engine's own deadline is."""
 
+SAY_SECONDS = 5.0
+"""How often a start that takes long says what it waits for."""
+
 REHEARSAL = "rehearsal"
 """The name of a process that is started only to see whether it starts."""
 
@@ -89,6 +92,8 @@ class Supervisor:
         await self.stop_all(name)
         await self.cut_server(name, "off")
         await asyncio.to_thread(files.remove_tree, self.where.server(name))
+        for socket in self.where.run.glob(f"{name}.*"):
+            socket.unlink(missing_ok=True)
         del self.store.records.servers[name]
         self.store.save()
         self.journal.say("server_removed", f"server {name} is gone", subject=name)
@@ -271,12 +276,18 @@ class Supervisor:
         started = time.monotonic()
         health = engines.Health(False)
 
+        said = started
+
         async def look() -> bool:
-            nonlocal health
+            nonlocal health, said
             process.Detached.reap()
             if not record.is_alive:
                 return True
             health = await self._probe(seat)
+            if time.monotonic() - said >= SAY_SECONDS:
+                said = time.monotonic()
+                text = f"{record.name} on {seat.server.name} is not ready yet: {health.detail}"
+                self.journal.say("still_starting", text, subject=seat.server.name, seconds=said - started)
             return health.is_ready
 
         await clock.until(look, seconds=record.start_seconds, pause_seconds=0.05)
