@@ -58,6 +58,7 @@ async def test_patroni_takes_a_running_database_over_and_lets_it_go_without_a_re
         await admin.set_synchronous(seat, True)
         await connection.execute("insert into kept values (1)")
         await admin.set_synchronous(seat, False)
+        assert "" == await connection.fetchval("show synchronous_standby_names"), "in force on return"
         await site.stop(replica)
         await admin.forget_members(seat, ("database-2",))
 

@@ -19,6 +19,8 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
+
 from tenfold import engines, errors
 from tenfold.engines import coordination, database
 from tenfold.engines.patroni import rest, settings
@@ -135,21 +137,44 @@ async def release_leader_key(seat: engines.Seat) -> bool:
 async def set_synchronous(seat: engines.Seat, is_synchronous: bool) -> None:
     """Let commits wait for a replica, any one of them, or no longer. In force on return.
 
-    While no replica is there commits do not wait: Patroni then takes the names out by itself.
+    While no replica is there commits do not wait: Patroni then takes the names out by itself. Asks the leader. That
+    they wait no longer only its PostgreSQL can say: Patroni shows the wish at once and tells PostgreSQL later.
     """
     async with rest.opened(seat) as api:
         await api.patch({"synchronous_mode": "quorum" if is_synchronous else False})
 
     async def is_in_force() -> bool:
+        if not is_synchronous:
+            return not await _waits_for_replicas(seat)
         found = await members(seat)
         replicas = [one for one in found if one.role != "leader" and one.state in ("running", "streaming")]
         waiting = [one for one in found if one.role in ("sync_standby", "quorum_standby")]
-        return bool(waiting) == (is_synchronous and bool(replicas))
+        return bool(waiting) == bool(replicas)
 
     if not await clock.until(is_in_force, seconds=_WAIT_SECONDS, pause_seconds=0.2):
         raise errors.EngineFailed(
             f"Patroni on {seat.server.name}: synchronous mode did not change in {_WAIT_SECONDS:g} s"
         )
+
+
+async def _waits_for_replicas(seat: engines.Seat) -> bool:
+    try:
+        connection = await asyncpg.connect(
+            host=seat.address,
+            port=database.PORT,
+            user=database.SUPERUSER,
+            password=seat.secrets.superuser,
+            database="postgres",
+            ssl=False,
+            timeout=3.0,
+        )
+        try:
+            return bool(await connection.fetchval("show synchronous_standby_names", timeout=3.0))
+        finally:
+            connection.terminate()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        reason = str(error) or type(error).__name__
+        raise errors.EngineFailed(f"PostgreSQL on {seat.server.name} ({seat.address}): {reason}") from error
 
 
 # From and to PostgreSQL alone
