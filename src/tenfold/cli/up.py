@@ -4,7 +4,7 @@ import click
 
 from tenfold import errors
 from tenfold.cli import output, project
-from tenfold.runtime import daemon, paths
+from tenfold.runtime import client, daemon, paths
 from tenfold.topology import load
 
 
@@ -34,20 +34,29 @@ async def _foreground(where: paths.Paths, text: str) -> None:
 
 async def _detached(where: paths.Paths, text: str) -> None:
     say = output.teller()
-    client = project.connect(where)
+    runtime = project.connect(where)
     is_ours = False
     try:
-        await client.hello()
+        await runtime.hello()
     except errors.NotRunning:
         await daemon.start_detached(where, say)
         is_ours = True
     try:
-        await client.up(text, say)
+        await runtime.up(text, say)
     except errors.TenfoldError:
-        if is_ours:
-            await client.leave()
+        if is_ours and not await _is_used(runtime):
+            await runtime.leave()
         raise
     output.console.print(f"[bold green]ready[/] {_url(text, where)}   tenfold status, tenfold down")
+
+
+async def _is_used(runtime: client.Client) -> bool:
+    """Whether the runtime that this `up` left behind has work: another command gave it some at the same moment."""
+    try:
+        status = await runtime.status()
+    except errors.TenfoldError:
+        return False
+    return bool(status["is_changing"]) or any(server["state"] == "running" for server in status["servers"])
 
 
 def _url(text: str, where: paths.Paths) -> str:
