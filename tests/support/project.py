@@ -61,11 +61,11 @@ class Project:
         return json.loads(await self.tenfold("status", "--json"))
 
     async def primary(self) -> str:
-        """The server of the primary."""
-        for server in (await self.status())["servers"]:
-            if server["database"] and server["database"]["role"] == "primary" and server["database"]["is_reachable"]:
-                return str(server["name"])
-        raise AssertionError("no primary")
+        """The server of the primary; of two, the one on the newer timeline."""
+        nodes = [server["database"] for server in (await self.status())["servers"] if server["database"]]
+        primaries = [node for node in nodes if node["role"] == "primary" and node["is_reachable"]]
+        assert primaries, "no primary"
+        return str(max(primaries, key=lambda node: node["timeline"])["server"])
 
     async def pid(self, server: str, name: str) -> int:
         """The pid of a process on a server."""

@@ -1,6 +1,7 @@
 """`tenfold psql [SERVER]`: psql of the installed PostgreSQL, on the primary or on a server, as the app's role."""
 
 import os
+from typing import Any
 
 import click
 
@@ -30,11 +31,10 @@ def psql(ctx: click.Context, server: str | None, arguments: tuple[str, ...]) -> 
     os.execve(program, [*argv, *arguments], environment)  # noqa: S606 - becomes psql, with its terminal
 
 
-def _primary(body: dict[str, object]) -> str:
-    servers = body["servers"]
-    assert isinstance(servers, list)
-    for one in servers:
-        node = one["database"]
-        if node and node["role"] == "primary" and node["is_reachable"]:
-            return str(one["name"])
-    raise errors.RuntimeFailure("no database server is primary now; see: tenfold status")
+def _primary(body: dict[str, Any]) -> str:
+    """The server of the primary; of two, the one on the newer timeline."""
+    nodes = [one["database"] for one in body["servers"] if one["database"]]
+    primaries = [node for node in nodes if node["role"] == "primary" and node["is_reachable"]]
+    if not primaries:
+        raise errors.RuntimeFailure("no database server is primary now; see: tenfold status")
+    return str(max(primaries, key=lambda node: node["timeline"])["server"])

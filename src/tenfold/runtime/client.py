@@ -72,6 +72,10 @@ class Client:
                 return _checked(msgspec.json.decode(await answer.read()))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self._not_running(error) from error
+        except msgspec.DecodeError as error:
+            raise errors.RuntimeFailure(
+                f"{self._socket}: an answer found that is not JSON; restart the runtime"
+            ) from error
 
     async def _stream(
         self, path: str, say: Callable[[events.Event], None], body: Json | None = None, method: str = "POST"

@@ -5,6 +5,7 @@ events first, the result or the error last. The form is documented in docs/contr
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from tenfold import errors
 from tenfold.runtime import events
 
 Json = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 class Controlled(Protocol):
@@ -148,6 +151,14 @@ async def _errors(
         return _answer(error_body(error), 400 if isinstance(error, errors.BadInput) else 500)
     except msgspec.DecodeError as error:
         return _answer({"error": {"kind": "bad_input", "type": "BadInput", "message": str(error)}}, 400)
+    except Exception as error:  # noqa: BLE001 - the boundary: whoever asked gets an answer, the log the traceback
+        return _answer(error_body(_unforeseen(error)), 500)
+
+
+def _unforeseen(error: Exception) -> errors.RuntimeFailure:
+    """A mistake of ours, as the one who asked may see it; the traceback goes to the runtime's log."""
+    log.exception("control API: an error that nobody foresaw", exc_info=error)
+    return errors.RuntimeFailure(f"{type(error).__name__}: {error}; the runtime goes on, see: tenfold logs runtime")
 
 
 async def _stream(
@@ -176,6 +187,8 @@ async def _settled(act: Callable[[], Awaitable[Json]]) -> Json:
         return error_body(error)
     except OSError as error:  # a full disk, say
         return error_body(errors.RuntimeFailure(f"the runtime could not go on: {error}"))
+    except Exception as error:  # noqa: BLE001 - the boundary: whoever asked gets an answer, the log the traceback
+        return error_body(_unforeseen(error))
 
 
 async def _forward(response: web.StreamResponse, journal: events.Journal) -> None:

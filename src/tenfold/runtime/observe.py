@@ -20,6 +20,8 @@ from tenfold.runtime import migrate, publish, records, registry, seats, supervis
 
 PROBE_SECONDS = 2.0
 
+MOST_LOOKS = 3
+
 ServerState = snapshots.ServerState
 ProcessState = snapshots.ProcessState
 
@@ -30,9 +32,20 @@ class Observer:
     def __init__(self, supervisor: supervise.Supervisor) -> None:
         self._supervisor = supervisor
         self._watchers: dict[str, postgres.Watcher] = {}
+        self._looking = asyncio.Lock()
+        """A watcher's connection answers one question at a time; commands come when they like."""
 
     async def snapshot(self, places: seats.Seats) -> snapshots.Snapshot:
         """Everything there is, now."""
+        async with self._looking:
+            for _ in range(MOST_LOOKS - 1):
+                try:
+                    return await self._look(places)
+                except errors.BadInput:
+                    continue  # a server was removed while we looked at it
+            return await self._look(places)
+
+    async def _look(self, places: seats.Seats) -> snapshots.Snapshot:
         process.Detached.reap()
         servers = tuple(self._supervisor.store.records.servers.values())
         seen = await asyncio.gather(*(self._server(places, record) for record in servers))
