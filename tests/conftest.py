@@ -22,12 +22,15 @@ TOGETHER = {
 """Test modules that use the same addresses never run at the same time; every other module is a group of its own."""
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep modules with the same addresses on one worker."""
+    stem = item.path.stem
+    group = next((name for name, stems in TOGETHER.items() if stem.startswith(stems)), stem)
+    item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep modules with the same addresses on one worker, and leave the long runs out unless they were asked for."""
-    for item in items:
-        stem = item.path.stem
-        group = next((name for name, stems in TOGETHER.items() if stem.startswith(stems)), stem)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Leave the long runs out unless they were asked for."""
     if config.getoption("--torture"):
         return
     torture = [item for item in items if item.get_closest_marker("torture")]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support import project
+from tenfold import traffic
 from tenfold.kit import clock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(290)]
@@ -98,5 +99,5 @@ async def test_whatever_dies_under_load_no_request_fails_and_no_write_is_lost(tm
             await shop.ensure_nothing_lost(load.report)
 
 
-async def _has_seen(load: object, count: int) -> bool:
-    return load.report.requests >= count  # type: ignore[attr-defined]
+async def _has_seen(load: traffic.Load, count: int) -> bool:
+    return load.report.requests >= count

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support import project
+from tenfold import traffic
 from tenfold.kit import clock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(290)]
@@ -38,6 +39,31 @@ async def test_a_runtime_killed_in_the_middle_of_a_climb_is_followed_by_one_that
                 await settled(shop)
                 assert (await shop.status())["rung"] == rung
         await shop.ensure_nothing_lost(load.report)
+
+
+async def test_without_a_runtime_too_a_replica_takes_over_when_the_primarys_server_dies(tmp_path: Path) -> None:
+    """Then nobody proves the death: Patroni waits for its key to expire (20 s), longer than a request's deadline, so
+    writes may be answered 503 meanwhile. None that was acknowledged is lost, and they flow again within 30 s."""
+    async with project.shop(tmp_path) as shop:
+        shop.edit(r"^\[database\]$", "[database]\nreplicas = 2\nsynchronous = true")
+        await shop.tenfold("up", "-d")
+        primary = await shop.primary()
+        async with shop.load(rate=30) as load:
+            assert await clock.until(lambda: _has_written(load, 20), seconds=30)
+            shop.kill_runtime()
+            made = shop.records.servers[primary].enclosure
+            assert made is not None
+            assert await made.cut()
+            written = load.report.writes_acknowledged
+            assert await clock.until(lambda: _has_written(load, written + 20), seconds=60)
+        print(f"writes paused for {load.report.longest_write_gap_seconds:.1f} s, {load.report.failed} failed")
+        assert load.report.longest_write_gap_seconds < 30
+        assert primary != await shop.primary()
+        await shop.tenfold("load", "--verify", str(shop.ledger))
+
+
+async def _has_written(load: traffic.Load, count: int) -> bool:
+    return load.report.writes_acknowledged >= count
 
 
 async def kill_in_step(shop: project.Project, change: tuple[str, ...], number: int, delay_seconds: float = 0.0) -> None:
