@@ -1,8 +1,10 @@
 """What every test shares: the event loop, the options `--seed` and `--torture`, and the seed fixture."""
 
 import random
+from pathlib import PurePath
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,11 +24,17 @@ TOGETHER = {
 """Test modules that use the same addresses never run at the same time; every other module is a group of its own."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep modules with the same addresses on one worker."""
-    stem = item.path.stem
-    group = next((name for name, stems in TOGETHER.items() if stem.startswith(stems)), stem)
-    item.add_marker(pytest.mark.xdist_group(group))
+class _ByAddresses(LoadScopeScheduling):
+    """Modules that use the same addresses go to the same worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        stem = PurePath(nodeid.split("::")[0]).stem
+        return next((name for name, stems in TOGETHER.items() if stem.startswith(stems)), stem)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """How tests are given to workers, with `-n` and `--dist loadscope`."""
+    return _ByAddresses(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
