@@ -28,7 +28,7 @@ class _ByAddresses(LoadScopeScheduling):
     """Modules that use the same addresses go to the same worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        stem = PurePath(nodeid.split("::")[0]).stem
+        stem = PurePath(nodeid.split("::", maxsplit=1)[0]).stem
         return next((name for name, stems in TOGETHER.items() if stem.startswith(stems)), stem)
 
 
