@@ -106,11 +106,14 @@ class Supervisor:
 
     # Processes
 
-    async def start_process(self, seat: engines.Seat, *, is_stopped_on_failure: bool = True) -> None:
+    async def start_process(
+        self, seat: engines.Seat, *, is_stopped_on_failure: bool = True, within_seconds: float | None = None
+    ) -> None:
         """Render, start and record a process, and wait until it is ready. Twice is once.
 
         Raises EngineFailed, with the last lines of its log, when it dies or is not ready in time: it is stopped then,
-        unless the caller has a gentler way. Meanwhile the control loop leaves it alone.
+        unless the caller has a gentler way. Meanwhile the control loop leaves it alone. `within_seconds`: less patience
+        than the engine's own `start_seconds`.
         """
         target = (seat.server.name, seat.process.name)
         self._starting.add(target)
@@ -118,7 +121,7 @@ class Supervisor:
             async with self._spawning[target]:
                 if not self._is_running(seat):
                     await self._launch(seat)
-            await self._await_ready(seat)
+            await self._await_ready(seat, within_seconds)
         except (errors.EngineFailed, asyncio.CancelledError):
             if is_stopped_on_failure:
                 await self.stop_process(*target)
@@ -271,8 +274,9 @@ class Supervisor:
                 return engines.Health(False, health.role, str(error))
         return health
 
-    async def _await_ready(self, seat: engines.Seat) -> None:
+    async def _await_ready(self, seat: engines.Seat, within_seconds: float | None) -> None:
         record = self.store.server(seat.server.name).processes[seat.process.name]
+        patience = record.start_seconds if within_seconds is None else within_seconds
         started = time.monotonic()
         health = engines.Health(False)
 
@@ -290,7 +294,7 @@ class Supervisor:
                 self.journal.say("still_starting", text, subject=seat.server.name, seconds=said - started)
             return health.is_ready
 
-        await clock.until(look, seconds=record.start_seconds, pause_seconds=0.05)
+        await clock.until(look, seconds=patience, pause_seconds=0.05)
         if record.is_alive and health.is_ready:
             record.was_ready = True
             record.restarts = 0
@@ -302,7 +306,7 @@ class Supervisor:
                 seconds=time.monotonic() - started,
             )
             return
-        reason = f"not ready after {record.start_seconds:g} s: {health.detail}" if record.is_alive else "ended"
+        reason = f"not ready after {patience:g} s: {health.detail}" if record.is_alive else "ended"
         lines = last_lines(seat.log, self._log_begins.get(seat.log, 0))
         raise errors.EngineFailed(f"{record.name} on {seat.server.name}: {reason}; last lines of {seat.log}:\n{lines}")
 

@@ -12,7 +12,8 @@ from tenfold.kit import clock
 from tenfold.planning import steps
 from tenfold.runtime.actions.stage import Stage
 
-LEAD_SECONDS = 30.0
+LEAD_SECONDS = 60.0
+"""How long Patroni may take over a database that runs already: nothing is copied, so it is a matter of seconds."""
 
 
 async def take_over(stage: Stage, step: steps.TakeOverDatabase) -> None:
@@ -22,7 +23,7 @@ async def take_over(stage: Stage, step: steps.TakeOverDatabase) -> None:
         admin.prepare_take_over(seat)
     await admin.resume(seat)
     try:
-        await stage.supervisor.start_process(seat, is_stopped_on_failure=False)
+        await stage.supervisor.start_process(seat, is_stopped_on_failure=False, within_seconds=LEAD_SECONDS)
         await _await_leader(seat)
     except errors.EngineFailed:
         await _abandon(stage, seat)
