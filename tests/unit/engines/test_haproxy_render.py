@@ -27,7 +27,14 @@ def test_every_wanted_web_server_is_named_with_its_private_address(tmp_path: Pat
     servers = lines(text, "server")
 
     assert ["server web-1 127.64.1.100:8000 weight 100", "server web-2 127.64.1.101:8000 weight 100"] == servers[:2]
-    assert servers[2].startswith("server hold unix@")
+    assert servers[2].startswith("server hold 'unix@")
+
+
+def test_a_folder_with_blanks_in_its_name_is_quoted(tmp_path: Path) -> None:
+    text = configuration(tmp_path / "with a blank", web=tiers.Web(servers=1))
+
+    unquoted = [line for line in text.splitlines() if "with a blank" in line and "'" not in line]
+    assert [] == unquoted
 
 
 def test_without_balancers_the_first_server_is_front_door_and_web_server(tmp_path: Path) -> None:
