@@ -14,7 +14,7 @@ from support import databases
 from tenfold import engines
 from tenfold.kit import clock
 
-_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 GIVE_UP_SECONDS = 60.0
 

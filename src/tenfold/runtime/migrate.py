@@ -30,7 +30,7 @@ _FILE = re.compile(r"(\d+).*\.sql")
 
 _OUTSIDE_A_TRANSACTION = re.compile(r"^--\s*migrate:up\b.*\btransaction:\s*false\b", re.MULTILINE)
 
-_CANNOT_CONNECT = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_CANNOT_CONNECT = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,7 +283,7 @@ async def _connected(database: bindings.Database, node: bindings.DatabaseNode) -
             timeout=3,
             server_settings={"application_name": "tenfold verify", "default_transaction_read_only": "on"},
         )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         return None  # dead, or not ready: another may be the primary
     return connection
 
@@ -294,6 +294,6 @@ async def _timeline_as_primary(connection: Connection) -> int:
         if await connection.fetchval("select pg_is_in_recovery()"):
             return 0
         name = await connection.fetchval("select pg_walfile_name(pg_current_wal_flush_lsn())")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         return 0  # it died just now
     return int(name[:8], 16)

@@ -14,7 +14,7 @@ from tenfold.engines import database
 
 TIMEOUT_SECONDS = 5.0
 
-LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What asyncpg raises when the server or the network, and not the program, is wrong."""
 
 
