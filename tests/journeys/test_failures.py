@@ -1,4 +1,4 @@
-"""At the replicated rung, under load, one thing after the other dies. No request fails, no write is lost."""
+"""At the replicated rung, under load, one thing after the other dies or hangs. No request fails, no write is lost."""
 
 import os
 import signal
@@ -9,9 +9,9 @@ import pytest
 
 from support import project
 from tenfold import traffic
-from tenfold.kit import clock
+from tenfold.kit import clock, process
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(290)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
 
 async def _whole(shop: project.Project) -> None:
@@ -75,16 +75,53 @@ async def _primary_server(shop: project.Project) -> None:
     await shop.tenfold("server", "start", primary)
 
 
+async def _hung_web_server(shop: project.Project) -> None:
+    (worker,) = process.children(await shop.pid("web-1", "granian"))
+    await _stop_until_replaced(shop, "web-1", "granian", [worker])
+
+
+async def _hung_balancer(shop: project.Project) -> None:
+    (worker,) = process.children(await shop.pid("balancer-1", "haproxy"))
+    await _stop_until_replaced(shop, "balancer-1", "haproxy", [worker])
+
+
+async def _hung_primary_server(shop: project.Project) -> None:
+    """Every process on it stands still, as in a virtual machine that is paused."""
+    primary = await shop.primary()
+    enclosure = shop.records.servers[primary].enclosure
+    assert enclosure is not None
+    assert enclosure.init is not None
+    patroni = await shop.pid(primary, "patroni")
+    family = [enclosure.init.pid, *process.descendants(enclosure.init.pid), patroni, *process.descendants(patroni)]
+    await _stop_until_replaced(shop, primary, "patroni", family)
+
+
+async def _stop_until_replaced(shop: project.Project, server: str, name: str, pids: list[int]) -> None:
+    """SIGSTOP, and nobody continues them: they have to be found, and others to be started."""
+    before = shop.records.servers[server].processes[name].identity
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+
+    async def look() -> bool:
+        now = shop.records.servers[server].processes[name]
+        return now.is_alive and now.identity != before
+
+    assert await clock.until(look, seconds=60, pause_seconds=0.2), f"{name} on {server} hangs"
+
+
 DEATHS: list[Callable[[project.Project], Awaitable[None]]] = [
     _web_server,
     _balancer,
     _replica,
     _postmaster,
     _primary_server,
+    _hung_web_server,
+    _hung_balancer,
+    _hung_primary_server,
 ]
 
 
-async def test_whatever_dies_under_load_no_request_fails_and_no_write_is_lost(tmp_path: Path) -> None:
+async def test_whatever_dies_or_hangs_under_load_no_request_fails_and_no_write_is_lost(tmp_path: Path) -> None:
     async with project.shop(tmp_path) as shop:
         await shop.tenfold("up", "-d")
         await shop.tenfold("grow", "--to", "replicated", "--yes")

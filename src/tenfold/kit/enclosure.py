@@ -166,7 +166,7 @@ async def _first_child(parent: int, argv: Sequence[str]) -> process.Identity:
 
     async def look() -> process.Identity | None:
         process.Detached.reap()
-        for pid in _children(parent):
+        for pid in process.children(parent):
             return process.identify(pid)
         if process.identify(parent) is None:
             raise EnclosureError(f"{_program(argv)}: ended at once")
@@ -177,14 +177,6 @@ async def _first_child(parent: int, argv: Sequence[str]) -> process.Identity:
         raise EnclosureError(f"{_program(argv)}: did not start within {_START_SECONDS:g} s")
     await asyncio.sleep(0)
     return found
-
-
-def _children(parent: int) -> tuple[int, ...]:
-    """From the kernel's own list where it keeps one (CONFIG_PROC_CHILDREN), else by a scan."""
-    try:
-        return tuple(int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
-    except (FileNotFoundError, ProcessLookupError):
-        return process.children(parent)
 
 
 def _known(pid: int, argv: Sequence[str]) -> process.Identity:

@@ -57,12 +57,35 @@ def parent(pid: int) -> int:
 
 
 def children(pid: int) -> tuple[int, ...]:
-    """The direct children of a process."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (seen := _stat(int(entry.name))) is not None and seen.parent == pid:
-            found.append(int(entry.name))
-    return tuple(sorted(found))
+    """The direct children of a process: from the kernel's own lists (CONFIG_PROC_CHILDREN), else by a scan."""
+    try:
+        lists = [(task / "children").read_text().split() for task in Path(f"/proc/{pid}/task").iterdir()]
+        return tuple(sorted(int(one) for each in lists for one in each))
+    except (FileNotFoundError, ProcessLookupError):
+        numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+        return tuple(sorted(one for one in numbers if (seen := _stat(one)) is not None and seen.parent == pid))
+
+
+def descendants(pid: int) -> tuple[int, ...]:
+    """Its children, theirs, and so on; the nearest first."""
+    found = list(children(pid))
+    for one in found:
+        found += children(one)
+    return tuple(found)
+
+
+def program(pid: int) -> str:
+    """The name of what it runs, at most 15 characters (proc(5), comm); empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def is_stopped(identity: Identity) -> bool:
+    """Whether a signal (SIGSTOP) has stopped this very process."""
+    seen = _stat(identity.pid)
+    return seen is not None and seen.started == identity.started and seen.state == "T"
 
 
 async def run(

@@ -1,7 +1,8 @@
 """The control loop: looks whether what should run does, and starts again what does not. One iteration is one function.
 
-It restarts processes and servers that died, with backoff, and helps Patroni decide sooner: a server that is proven
-dead cannot be the leader any more, so its key is released at once instead of after its time to live.
+It restarts processes and servers that died, with backoff, ends those that hang, and helps Patroni decide sooner: a
+server that is proven dead cannot be the leader any more, so its key is released at once instead of after its time to
+live.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from tenfold.engines.haproxy import admin as haproxy
 from tenfold.engines.haproxy import settings as haproxy_settings
 from tenfold.engines.patroni import admin as patroni
 from tenfold.kit import process
-from tenfold.runtime import logs, paths, records, seats, supervise
+from tenfold.runtime import hung, logs, paths, records, seats, supervise
 
 PERIOD_SECONDS = 0.25
 
@@ -23,8 +24,10 @@ LOGS_SECONDS = 30.0
 async def watch(supervisor: supervise.Supervisor, places: Callable[[], seats.Seats], where: paths.Paths) -> None:
     """Iterate until cancelled. An iteration that fails is reported and does not end the loop."""
     rotated_at = 0.0
+    watch_of_hung = hung.Watch()
     while True:
         try:
+            await hung.end(supervisor, watch_of_hung, time.monotonic())
             await once(supervisor, places())
             await balance(places())
             if time.monotonic() - rotated_at > LOGS_SECONDS:

@@ -174,6 +174,19 @@ class Supervisor:
         record.identity = None
         self.store.save()
 
+    async def kill_tree(self, server: str, name: str) -> None:
+        """SIGKILL to a process and everything it started. It is still expected to run: the control loop starts it."""
+        record = self.store.server(server).processes.get(name)
+        if record is None or record.identity is None:
+            return
+        family = [one for pid in process.descendants(record.identity.pid) if (one := process.identify(pid))]
+        entrance = process.identify(process.parent(record.identity.pid))
+        for identity in (record.identity, *family):
+            process.send(identity, Signals.SIGKILL)
+        if entrance is not None and process.is_stopped(entrance):
+            process.send(entrance, Signals.SIGCONT)  # nsenter stops itself with its child, and would never collect it
+        await process.gone(record.identity, 5.0)
+
     async def restart(self, server: str, name: str) -> bool:
         """Start a recorded process again as it was started before. False when it runs, or is started by a plan."""
         target = (server, name)
