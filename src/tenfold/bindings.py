@@ -4,6 +4,8 @@ Written by `runtime/publish`, read by `sdk`. Together with `cli/` the only reade
 The file holds passwords: 0600, replaced atomically, never logged.
 """
 
+import hashlib
+import hmac
 import os
 from pathlib import Path
 
@@ -79,6 +81,14 @@ class Bindings(msgspec.Struct, frozen=True, kw_only=True):
     service: Service
     database: Database | None = None
     region: str = "home"
+
+
+def private_key(secret: str) -> str:
+    """What who asks a web process for its private pages (`/-/load`) must say in the header X-Tenfold-Key.
+
+    Made from the service's secret, which nobody can read off it.
+    """
+    return hmac.digest(secret.encode(), b"tenfold private pages", hashlib.sha256).hex()
 
 
 def path_from_environment() -> Path | None:

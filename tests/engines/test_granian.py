@@ -78,7 +78,7 @@ def publish(folder: Path, wanted: tiers.Topology, request_seconds: float = 5.0) 
             app=wanted.service.app,
             factory=wanted.service.factory,
             directory=str(folder),
-            secret="ab" * 32,
+            secret=seats.PASSWORDS.signing,
             request_seconds=request_seconds,
         ),
         database=bindings.Database(shards=(bindings.Shard(nodes=(node,)),), name="shop", user="shop", password="pass"),
@@ -328,3 +328,23 @@ async def test_an_env_file_with_a_mistake_names_the_line_and_not_its_value(
 async def test_variables_of_the_runtime_are_not_the_apps_to_set(tmp_path: Path) -> None:
     with pytest.raises(errors.BadInput, match="TENFOLD_BINDINGS found"):
         granian.ENGINE.command(seat_of(tmp_path, env={"TENFOLD_BINDINGS": "/elsewhere"}))
+
+
+async def test_every_worker_says_what_it_carries_to_whoever_knows_the_key(tmp_path: Path) -> None:
+    wanted = tiers.Topology.model_validate({**GROUPED, "web": {"servers": 1, "workers": 2}})
+    async with site(tmp_path, wanted=wanted) as here:
+        seat = here.seat("web-1", "granian")
+        await here.start(seat)
+        heard: dict[int, Any] = {}
+
+        async def both_have_answered() -> bool:
+            await asyncio.gather(get(seat, "/"), get(seat, "/slow"))
+            for told in await asyncio.gather(*(admin.load(seat) for _ in range(4))):
+                assert told is not None
+                heard[told["pid"]] = told
+            return len(heard) == 2 and all(one["requests"] > 0 for one in heard.values())
+
+        assert await clock.until(both_have_answered, seconds=20, pause_seconds=0)
+        assert any(bound >= 0.6 for one in heard.values() for bound, _ in one["latencies"])
+        assert 404 == (await get(seat, "/-/load"))[0]
+        assert 404 == (await admin.get(seat.address, 8000, "/-/load", {"X-Tenfold-Key": "guess"}))[0]

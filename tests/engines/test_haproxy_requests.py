@@ -157,3 +157,17 @@ async def test_a_web_socket_passes(seat: engines.Seat) -> None:
 
 async def test_a_ready_door_says_its_role(seat: engines.Seat) -> None:
     assert engines.Health(is_ready=True, role="front door") == await haproxy.ENGINE.probe(seat)
+
+
+@pytest.mark.parametrize(
+    "path", ["/-/load", "/-/", "/-/load?x=1", "/%2d/load", "/%2D%2fload", "/-/live/../load", "http://shop.test/-/load"]
+)
+async def test_private_pages_of_web_servers_are_not_shown_outside(house: House, seat: engines.Seat, path: str) -> None:
+    answer = await raw(f"GET {path} HTTP/1.1", "Host: shop.test", "Connection: close", "", "")
+
+    assert b" 404 " in answer.split(b"\r\n")[0]
+    assert [] == house.journal()
+
+
+async def test_health_may_be_asked_for_from_outside(seat: engines.Seat) -> None:
+    assert 200 == (await frontdoor.fetch("/-/ready")).status

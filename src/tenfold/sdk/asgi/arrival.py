@@ -75,16 +75,18 @@ def _from_balancer(found: Found, one: exchange.Exchange, setup: settings.Setting
     if started is not None:
         waited = queued_seconds(started, time.time())
         if waited:
+            one.queued_seconds = waited
             one.deadline = one.expires = one.expires - waited
 
 
 def queued_seconds(started: bytes, now: float) -> float:
     """How long ago the balancer got the request: `1700000000123` or `t=1700000000123`, in milliseconds since 1970.
 
-    0 for what is not such a number, lies in the future, or so far back that a clock must be wrong.
+    16 digits are microseconds, as HAProxy says them. 0 for what is not such a number, lies in the future, or so far
+    back that a clock must be wrong.
     """
     digits = started.removeprefix(b"t=")
     if not digits.isdigit() or len(digits) > 16:
         return 0.0
-    waited = now - int(digits) / 1000
+    waited = now - int(digits) / (1_000_000 if len(digits) == 16 else 1000)
     return waited if 0.0 <= waited <= MOST_QUEUED_SECONDS else 0.0

@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import logging
 import math
+from time import monotonic
 from typing import Any, cast
 
 from tenfold import errors, request
@@ -28,6 +29,8 @@ class Exchange(request.Request):
 
     seen = tokens.NOTHING
     has_expired = False
+    queued_seconds = 0.0
+    """How long it had waited at the balancer before it came here."""
     cancelled_before = 0
     """How often others had cancelled the task when we did: only our own cancellation is taken back."""
     brought: frozenset[int] = frozenset()
@@ -56,6 +59,7 @@ class Exchange(request.Request):
         self.watched = watched
         """The task to cancel at the deadline."""
         self.pinned = {}
+        self.began = monotonic()
 
     def send(self, message: protocol.Message) -> Any:
         """The app's `send`. Returns an awaitable, the server's own wherever possible."""
@@ -95,7 +99,7 @@ class Exchange(request.Request):
         answer = None if self.has_responded else _answer(error)
         if answer is None:
             if isinstance(error, Exception):
-                await self.release()
+                await self._release_or_count()
             raise error
         self.held = None
         await answer.give(self.send)
@@ -112,8 +116,18 @@ class Exchange(request.Request):
             message = {**message, "headers": [*message.get("headers", ()), *self._position_headers()]}
         self.has_responded = True
         self.deadline = None
-        self.tracker.working.discard(self)
+        tracker = self.tracker
+        tracker.working.discard(self)
+        now = monotonic()
+        tracker.meter.answered(message["status"], now - self.began, self.queued_seconds, now)
         return self.transport(message)
+
+    async def _release_or_count(self) -> None:
+        """Send what is held before an error goes on to the server; without any, the server's own 500 is the answer."""
+        if self.held is None and not self.has_responded:
+            now = monotonic()
+            self.tracker.meter.answered(500, now - self.began, self.queued_seconds, now)
+        await self.release()
 
     def _position_headers(self) -> protocol.Headers:
         setup = self.tracker.settings

@@ -6,10 +6,11 @@ because a timer for each costs more than the rest of the middleware.
 """
 
 import asyncio
+import time
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tenfold.sdk.asgi import settings
+from tenfold.sdk.asgi import meter, settings
 
 if TYPE_CHECKING:
     from tenfold.sdk.asgi import exchange
@@ -40,6 +41,7 @@ class InFlight:
         """Requests whose response has not begun."""
         self.entered: set[exchange.Exchange] = set()
         """Requests and WebSockets whose app has not returned, streams too."""
+        self.meter = meter.Meter(time.monotonic())
         self._emptied: asyncio.Event | None = None
         """Set when the last one has left, while someone waits for that."""
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -7,15 +7,17 @@ that is wrapped already is passed by.
 import asyncio
 import math
 import secrets
+import time
 from itertools import count
 from typing import Any, Protocol
 
 from tenfold import errors, request
-from tenfold.sdk.asgi import answers, arrival, exchange, idempotency, inflight, lifespan, protocol
+from tenfold.sdk.asgi import answers, arrival, exchange, idempotency, inflight, lifespan, private, protocol
 
 READY = "/-/ready"
 LIVE = "/-/live"
-OUR_OWN = frozenset((READY, LIVE))
+LOAD = "/-/load"
+OUR_OWN = frozenset((READY, LIVE, LOAD))
 """Paths that the app never sees."""
 
 MARK = "tenfold"
@@ -90,9 +92,14 @@ class Wrapped:
             return answers.text(200 if is_open else 503, "ready" if is_open else str(tracker.phase))
         if scope["path"] == LIVE:
             return answers.text(200, "live")
+        if scope["path"] == LOAD:
+            return private.load(scope, tracker)
         if tracker.loop is None:
             raise _not_started(f"{scope['method']} {scope['path']}")
-        return answers.overloaded() if tracker.is_full() else None
+        if tracker.is_full():
+            tracker.meter.refused(time.monotonic())
+            return answers.overloaded()
+        return None
 
     async def _serve_other(self, scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
         if MARK in scope:

@@ -1,0 +1,44 @@
+"""Private pages of a web process: `/-/load`, for the runtime.
+
+Called by `wrap`. Whoever asks must know the service's key; to all others there is no such page. The front door refuses
+the path as well.
+"""
+
+import hmac
+import json
+import os
+import time
+from typing import Any
+
+from tenfold import bindings
+from tenfold.sdk.asgi import answers, inflight, protocol
+
+KEY = b"x-tenfold-key"
+
+
+def load(scope: protocol.Scope, tracker: inflight.InFlight) -> answers.Answer:
+    """What this process carries now, and has carried in the last ten seconds."""
+    if not knows_key(scope, tracker):
+        return answers.text(404, "not found")
+    body = json.dumps(_reading(tracker), separators=(",", ":")).encode()
+    return answers.Answer(200, body, ((b"content-type", b"application/json"),))
+
+
+def knows_key(scope: protocol.Scope, tracker: inflight.InFlight) -> bool:
+    """Whether the request brought the service's private key."""
+    secret = tracker.settings.service.secret
+    said = next((value for name, value in scope["headers"] if name == KEY), b"")
+    return bool(secret) and hmac.compare_digest(said, bindings.private_key(secret).encode())
+
+
+def _reading(tracker: inflight.InFlight) -> dict[str, Any]:
+    working = tracker.working
+    return {
+        "version": 1,
+        "pid": os.getpid(),
+        "in_flight": len(working),
+        "waiting_for_primary": sum(one.is_waiting for one in working),
+        "streams": len(tracker.entered) - len(working),
+        "max_requests": tracker.settings.max_requests,
+        **tracker.meter.reading(time.monotonic()),
+    }
