@@ -132,7 +132,7 @@ async def make(marker: str, log: Path) -> Enclosure:
     await Enclosure(marker, None).cut()
     if not await namespaces_work():
         return Enclosure(marker, None)
-    argv = [*_unshare(), "sh", "-c", _INIT]
+    argv = [*unshare(), "sh", "-c", _INIT]
     started = process.Detached.start(argv, log=log, env={MARKER: marker})
     return Enclosure(marker, await _first_child(started.pid, argv))
 
@@ -145,14 +145,17 @@ async def namespaces_work() -> bool:
     global _works  # noqa: PLW0603 - a fact about the machine, the same for every caller
     if _works is None:
         try:
-            _works = (await process.run([*_unshare(), "true"], timeout_seconds=10)).code == 0
+            _works = (await process.run([*unshare(), "true"], timeout_seconds=10)).code == 0
         except FileNotFoundError:
             _works = False
     return _works
 
 
-def _unshare() -> list[str]:
-    """Root is mapped to an ordinary user, anyone else to themselves: files keep their owner either way."""
+def unshare() -> list[str]:
+    """What starts a program in namespaces of its own, with little left to kill but itself.
+
+    Root is mapped to an ordinary user, anyone else to themselves: files keep their owner either way.
+    """
     user = ["--map-user=1000", "--map-group=1000"] if os.getuid() == 0 else ["--map-current-user"]
     return ["unshare", "--user", *user, "--pid", "--fork", "--kill-child", "--mount-proc"]
 

@@ -126,6 +126,30 @@ def environment(added: Mapping[str, str]) -> dict[str, str]:
     return {"LANG": "C.UTF-8", **kept, **added}
 
 
+Piped = subprocess.Popen[bytes]
+"""A child whose standard input is a pipe of ours."""
+
+
+def start_on_a_pipe(
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str], directory: Path, keep: Sequence[int] = ()
+) -> Piped:
+    """Start a program whose input is a pipe of ours: it hears of our end, however we end (see kit/tether).
+
+    In a session of its own, its output appended to `log`; it inherits the descriptors in `keep`.
+    """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            list(argv),
+            env=environment(env),
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=keep,
+        )
+
+
 class Detached:
     """A started process that outlives us. Its first child is reaped by `reap()` while we live."""
 

@@ -1,8 +1,9 @@
 """Writes the bindings: what apps are told about where they run. The file is replaced atomically, 0600."""
 
-from tenfold import bindings, errors
+from tenfold import bindings, engines, errors
 from tenfold.kit import files
 from tenfold.runtime import seats
+from tenfold.topology import tiers
 
 
 def make(places: seats.Seats, databases: tuple[str, ...]) -> bindings.Bindings:
@@ -25,15 +26,23 @@ def make(places: seats.Seats, databases: tuple[str, ...]) -> bindings.Bindings:
         max_requests=-(-topology.web.max_requests // topology.web.workers),
         trusted_proxies=(f"127.{network}.0.0/16", "127.0.0.1"),
     )
-    database = bindings.Database(
+    bound = database(topology, places.secrets, nodes)
+    return bindings.Bindings(service=service, database=bound, region=topology.home)
+
+
+def database(
+    topology: tiers.Topology, secrets: engines.Secrets, nodes: tuple[bindings.DatabaseNode, ...]
+) -> bindings.Database:
+    """How an app of this topology reaches its database on these nodes."""
+    name = database_name(topology.service.name)
+    return bindings.Database(
         shards=(bindings.Shard(nodes=nodes),),
-        name=database_name(topology.service.name),
-        user=database_name(topology.service.name),
-        password=places.secrets.app,
+        name=name,
+        user=name,
+        password=secrets.app,
         pool_size=topology.database.pool_size,
         unknown_client=topology.database.unknown_client,
     )
-    return bindings.Bindings(service=service, database=database, region=topology.home)
 
 
 def database_name(service: str) -> str:

@@ -1,0 +1,156 @@
+"""A PostgreSQL that belongs to one process: kept between runs, never two on one folder, gone with its owner."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from support import project
+from tenfold import errors
+from tenfold.kit import clock, process
+from tenfold.runtime import lone_database, migrate
+from tenfold.topology import tiers
+
+pytestmark = pytest.mark.anyio
+
+TOPOLOGY = tiers.Topology(service=tiers.Service(name="shop", app="shop.web:app"))
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from tenfold.runtime import lone_database
+from tenfold.topology import tiers
+
+async def main():
+    topology = tiers.Topology(service=tiers.Service(name="shop", app="shop.web:app"))
+    started = await lone_database.start(Path(sys.argv[1]), topology, durable=False)
+    print("started", flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "database"
+
+
+@asynccontextmanager
+async def connected(where: migrate.Address) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    connection = await asyncpg.connect(
+        host=where.host, port=where.port, user=where.user, password=where.password, database=where.database, ssl=False
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def test_it_is_made_migrated_and_kept(folder: Path) -> None:
+    async with lone_database.running(folder, TOPOLOGY, durable=False) as first:
+        files = await first.migrate(project.ROOT / "examples" / "shop" / "migrations")
+        assert ("20260101000000_shop.sql", "20260101000100_products.sql") == files
+        async with connected(first.app()) as app:
+            await app.execute("update shop_product set stock = 7")
+            await app.execute("insert into tenfold.commit (token) values (gen_random_uuid())")
+        assert (first.node,) == first.bound.shards[0].nodes
+    assert not first.is_alive
+    async with lone_database.running(folder, TOPOLOGY, durable=False) as again, connected(again.app()) as app:
+        assert first.node == again.node
+        assert 7 == await app.fetchval("select min(stock) from shop_product")
+
+
+async def test_a_second_one_on_the_folder_is_refused_and_names_the_process(folder: Path) -> None:
+    async with lone_database.running(folder, TOPOLOGY, durable=False) as first:
+        with pytest.raises(errors.AlreadyRunning, match=f"PostgreSQL of process {os.getpid()} runs here"):
+            await lone_database.start(folder, TOPOLOGY, durable=False)
+        assert first.is_alive
+
+
+async def test_two_folders_have_two_addresses(tmp_path: Path) -> None:
+    async with (
+        lone_database.running(tmp_path / "one", TOPOLOGY, durable=False) as one,
+        lone_database.running(tmp_path / "two", TOPOLOGY, durable=False) as two,
+    ):
+        assert one.node.host != two.node.host
+
+
+async def test_it_dies_with_an_owner_that_is_killed_and_starts_again_at_once(folder: Path) -> None:
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OWNER, str(folder), stdout=asyncio.subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    assert b"started\n" == await owner.stdout.readline()
+    processes = running_in(folder)
+    assert len(processes) > 4
+    os.kill(owner.pid, signal.SIGKILL)
+    await owner.wait()
+
+    async with lone_database.running(folder, TOPOLOGY, durable=False) as again, connected(again.app()) as app:
+        assert 1 == await app.fetchval("select 1")
+        assert not [one for one in processes if one.is_alive]
+
+
+async def test_a_power_cut_loses_nothing_that_was_committed(folder: Path) -> None:
+    started = await lone_database.start(folder, TOPOLOGY)
+    async with connected(started.app()) as app:
+        await app.execute("create table kept (id int); insert into kept values (1)")
+    await started.cut()
+    assert not running_in(folder)
+    async with lone_database.running(folder, TOPOLOGY) as again, connected(again.app()) as app:
+        assert 1 == await app.fetchval("select count(*) from kept")
+
+
+async def test_one_that_does_not_start_says_why_and_leaves_the_folder_free(folder: Path) -> None:
+    async with lone_database.running(folder, TOPOLOGY, durable=False):
+        pass
+    control = folder / "data" / "postgres" / "global" / "pg_control"
+    kept = control.read_bytes()
+    control.write_bytes(b"\x01" * len(kept))
+    with pytest.raises(errors.EngineFailed, match=r"did not start\n.*database files are incompatible"):
+        await lone_database.start(folder, TOPOLOGY, durable=False)
+    control.write_bytes(kept)
+    async with lone_database.running(folder, TOPOLOGY, durable=False) as again:
+        assert again.is_alive
+
+
+async def test_a_standby_streams_and_can_be_promoted(tmp_path: Path) -> None:
+    primary = await lone_database.start(tmp_path / "one", TOPOLOGY, durable=False)
+    try:
+        standby = await lone_database.start_standby(tmp_path / "two", primary, 2)
+        async with connected(primary.app()) as app:
+            await app.execute("create table kept (id int); insert into kept values (1)")
+
+        async def has_arrived() -> bool:
+            async with connected(standby.app()) as app:
+                return bool(await app.fetchval("select to_regclass('kept') is not null"))
+
+        assert await clock.until(has_arrived, seconds=30)
+        await primary.cut()
+        await lone_database.promote(standby)
+        async with connected(standby.app()) as app:
+            await app.execute("insert into kept values (2)")
+        await standby.stop()
+    finally:
+        await primary.cut()
+
+
+def running_in(folder: Path) -> list[process.Identity]:
+    """Processes that work in this folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                where = (entry / "cwd").readlink()
+            except OSError:
+                continue
+            if where.is_relative_to(folder) and (identity := process.identify(int(entry.name))):
+                found.append(identity)
+    return found
