@@ -7,7 +7,9 @@ The file holds passwords: 0600, replaced atomically, never logged.
 import hashlib
 import hmac
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -24,6 +26,9 @@ APP_VARIABLE = "TENFOLD_APP"
 
 FACTORY_VARIABLE = "TENFOLD_FACTORY"
 """The environment variable with the application factory, in the place of `TENFOLD_APP`."""
+
+URL_VARIABLE = "DATABASE_URL"
+"""The environment variable with the database's address, for code that does not use the SDK."""
 
 
 class DatabaseNode(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,3 +122,16 @@ def load(path: Path) -> Bindings:
 def dump(bindings: Bindings) -> bytes:
     """The file's content for these bindings."""
     return msgspec.json.format(msgspec.json.encode(bindings), indent=2)
+
+
+def database_url(hosts: Sequence[str], user: str, password: str, name: str, port: int = 5432) -> str:
+    """The database's address for libraries other than the SDK: whichever of the hosts takes writes now.
+
+    This form, with the hosts in the query, is the one that libpq (psql, psycopg), asyncpg, both SQLAlchemy dialects and
+    dj-database-url all read. They try the hosts in their order, at each new connection. Holds the password: never for
+    a message or a log.
+    """
+    user, password, name = (quote(part, safe="") for part in (user, password, name))
+    ports = ",".join([str(port)] * len(hosts))
+    query = f"host={','.join(hosts)}&port={ports}&target_session_attrs=read-write"
+    return f"postgresql://{user}:{password}@/{name}?{query}"

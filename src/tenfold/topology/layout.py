@@ -18,6 +18,9 @@ DEFAULT_GROUP = "web"
 FIRST_HOST = {"server": 1, "balancer": 10, "coordination": 40, "database": 50, "web": 100}
 """By job, the last number of its first server's address, 127.N.REGION.HOST."""
 
+DATABASE_SERVERS = 9
+"""The most database servers of one region: a primary and the most `database.replicas`."""
+
 GROUP_SERVERS = 60
 """The most web servers of one group: a group has a block of addresses of its own."""
 
@@ -130,6 +133,16 @@ def layout(topology: tiers.Topology) -> Layout:
     elif topology.has_own_database:
         servers += region.servers("database", 1, (POSTGRES,))
     return Layout(tuple(servers))
+
+
+def database_addresses(topology: tiers.Topology, network: int) -> tuple[str, ...]:
+    """Every address that the home region's database may have on any rung, in the order of the rungs.
+
+    The same as long as the home region is: what names these addresses stays right while the service grows.
+    """
+    region = _Region(topology.home, 1 + list(topology.regions).index(topology.home))
+    servers = (*region.servers("server", 1, ()), *region.servers("database", DATABASE_SERVERS, ()))
+    return tuple(server.address(network) for server in servers)
 
 
 @dataclass(frozen=True, slots=True)

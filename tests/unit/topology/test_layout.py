@@ -41,6 +41,15 @@ def test_no_two_servers_share_an_address_or_pass_it_on() -> None:
             assert name == owner.setdefault(address, name)
 
 
+def test_the_addresses_of_the_database_are_the_same_on_every_rung_and_hold_every_database() -> None:
+    known = layout.database_addresses(topology(), 66)
+
+    assert "127.66.1.1" == known[0]
+    for wanted in (*TOPOLOGIES.values(), topology(balancer={}, database={"replicas": 8})):
+        assert known == layout.database_addresses(wanted, 66)
+        assert {one.address(66) for one in layout.layout(wanted).databases} <= set(known)
+
+
 def test_the_largest_topology_fits() -> None:
     wanted = topology(
         balancer={"servers": 9},

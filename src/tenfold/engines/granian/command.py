@@ -34,6 +34,7 @@ def command(seat: engines.Seat) -> engines.Command:
     return engines.Command(
         argv=argv,
         env={
+            bindings.URL_VARIABLE: setup.database_url,
             **setup.env,
             bindings.VARIABLE: str(seat.bindings),
             bindings.SERVER_VARIABLE: seat.server.name,

@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenfold import engines, errors
+from tenfold import bindings, engines, errors
+from tenfold.topology import layout
 
 SHUTDOWN_SECONDS = 5.0
 """After open requests have had their time: how long streams that were cut, and the app's shutdown, get."""
@@ -29,6 +30,8 @@ class Settings:
     kill_seconds: int
     """After SIGTERM, when granian kills a worker that has not ended."""
     env: dict[str, str]
+    database_url: str
+    """For code that does not use the SDK. The app's own `DATABASE_URL` in `env` wins over it."""
 
     def __repr__(self) -> str:
         return f"Settings({self.address}:{self.port}, {self.app or self.factory})"
@@ -49,7 +52,15 @@ def settings(seat: engines.Seat) -> Settings:
         workers=(group or seat.topology.web).workers,
         kill_seconds=math.ceil(service.request_seconds + SHUTDOWN_SECONDS),
         env=environment(seat),
+        database_url=database_url(seat),
     )
+
+
+def database_url(seat: engines.Seat) -> str:
+    """Names every address that the database may ever have: a process keeps its environment while the service grows."""
+    name = seat.topology.service.name
+    hosts = layout.database_addresses(seat.topology, seat.network)
+    return bindings.database_url(hosts, name, seat.secrets.app, name)
 
 
 def environment(seat: engines.Seat) -> dict[str, str]:
