@@ -21,6 +21,7 @@ import pytest
 import tenfold
 from support import project
 from tenfold import cli, errors
+from tenfold.cli import example
 from tenfold.kit import process
 from tenfold.sdk import service
 from tenfold.sdk.db import database, transaction
@@ -128,8 +129,10 @@ def commands_of_help() -> Iterator[str]:
             assert command is not None
             if isinstance(command, click.Group):
                 groups.append(command)
-            elif found := re.search(r"Example: (tenfold .+)", command.help or ""):
-                yield found[1]
+            else:
+                found = example.of(command)
+                assert found, f"{name}: no example in its help"
+                yield found
 
 
 def commands_of_documents() -> Iterator[str]:

@@ -1,14 +1,18 @@
 """The command line: one file a command, thin. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
 
-Commands are imported when they are called, so that `tenfold --help` is quick.
+Commands are imported when they are called, and what they import of ours when it is used: `tenfold --help`, a usage
+error and a completion are quick.
 """
 
-import importlib
+import os
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 from tenfold import errors
+from tenfold.cli import example, lazily
+from tenfold.topology import nearest
 
 COMMANDS = {
     "new": "new",
@@ -50,6 +54,15 @@ ABOUT = {
 }
 
 
+GROUPS = {
+    "Develop": ("new", "init", "dev", "run", "migrate", "psql"),
+    "Run": ("up", "down", "plan", "apply", "deploy"),
+    "Grow": ("grow", "shrink", "load", "server"),
+    "Look": ("status", "events", "logs", "trace", "doctor", "help", "completion"),
+}
+"""How `--help` groups the commands."""
+
+
 class _Commands(click.Group):
     """Imports a command's module when it is asked for."""
 
@@ -59,20 +72,28 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"tenfold.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, f"{cmd_name}_" if cmd_name == "help" else cmd_name)
-        return command
+        module = lazily.module(f"tenfold.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_" if hasattr(module, f"{cmd_name}_") else cmd_name)
+        return example.placed(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(ABOUT.items()))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, ABOUT[name]) for name in names if name in ABOUT])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"{args[0]}: no such command{_nearest(args[0])}; see tenfold --help")
+            hint = nearest.hint(args[0], COMMANDS)
+            raise click.UsageError(f"{args[0]}: no such command{hint or '; see tenfold --help'}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, without importing any; options as click has them."""
+        if incomplete.startswith("-"):
+            return super(click.Group, self).shell_complete(ctx, incomplete)
+        return [CompletionItem(name, help=ABOUT[name]) for name in COMMANDS if name.startswith(incomplete)]
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -95,6 +116,10 @@ def main() -> None:
     """The entry point of the `tenfold` command."""
     try:
         code = group.main(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `tenfold events | head`: whoever read has enough, and nothing has failed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except errors.BadInput as error:
         code = _say(str(error), 2)
     except errors.TenfoldError as error:
@@ -112,10 +137,3 @@ def main() -> None:
 def _say(message: str, code: int) -> int:
     click.echo(f"tenfold: {message}", err=True)
     return code
-
-
-def _nearest(word: str) -> str:
-    import difflib  # only for a typo
-
-    close = difflib.get_close_matches(word, COMMANDS, n=1)
-    return f", did you mean {close[0]}?" if close else ""

@@ -54,6 +54,8 @@ def load(ctx: click.Context, /, verify_path: Path | None, reference: str, is_jso
     Latency counts from the moment each request was due, so a server that stalls shows. Every request goes into the
     ledger; `--verify LEDGER` then compares it with the database. Ctrl-C ends a run with its summary and a complete
     ledger. Exit code 0: nothing failed; 1: something did; 2: bad input.
+
+    Example: tenfold load --rate 100 --for 30s
     """
     topology = _topology(ctx)
     plan = journeys.load(reference, topology.parent if topology else Path.cwd())

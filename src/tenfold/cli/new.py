@@ -28,7 +28,7 @@ SUFFIX = ".template"
 @click.command()
 @click.argument("name")
 def new(name: str) -> None:
-    """Scaffold a small complete app named NAME, in a folder of that name."""
+    """Scaffold a small complete app named NAME, in a folder of that name. Example: tenfold new my-shop"""
     ensure_name(name)
     folder = Path(name)
     ensure_room(folder)
