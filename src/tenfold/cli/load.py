@@ -13,7 +13,7 @@ import msgspec
 import uvloop
 
 from tenfold import bindings, errors
-from tenfold.cli import project
+from tenfold.cli import project, trust
 from tenfold.runtime import paths
 from tenfold.topology import load as load_topology
 from tenfold.topology import tiers, units
@@ -40,6 +40,8 @@ class Duration(click.ParamType[float]):
 @click.option("--for", "seconds", type=Duration(), default="30s", show_default=True, help="How long: 30s, 2m.")
 @click.option("--journeys", "reference", default="load.py", show_default=True, help="FILE[:NAME] or MODULE[:NAME].")
 @click.option("--url", help="The front door; default: `listen` in tenfold.toml.")
+@click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Believe certificates of this PEM file.")
+@click.option("--insecure", is_flag=True, help="Believe any certificate.")
 @click.option("--ledger", "ledger_path", type=click.Path(path_type=Path), help="Where to write the ledger.")
 @click.option("--users", type=int, help="Most virtual users at once; default: twice the rate.")
 @click.option("--seed", type=int, help="Repeat a run's choices.")
@@ -93,9 +95,9 @@ def _send(
 ) -> bool:
     service = _service(topology)
     path = ledger_path or _ledger_path(topology)
-    running = Load(
-        url or _front_door(service), plan, ledger_path=path, service=service.name if service else "", **options
-    )
+    seen = trust.of(topology, service, url, ca=options.pop("ca"), insecure=options.pop("insecure"))
+    options |= {"trust": seen.context, "certified_name": seen.name, "service": service.name if service else ""}
+    running = Load(url or _front_door(service), plan, ledger_path=path, **options)
     found = _run(_watch(running, is_json, is_quiet))
     if is_json:
         _print({**found.to_dict(), "seed": running.seed, "ledger": str(path)})
@@ -106,6 +108,7 @@ def _send(
 
 async def _watch(running: Load, is_json: bool, is_quiet: bool) -> report.Report:
     """Run it to its end or to Ctrl-C, with a line a second unless it shall be quiet."""
+    await trust.ensure(running.origin)
     async with running, _interruptible(running):
         ended = asyncio.create_task(running.wait())
         while not (await asyncio.wait([ended], timeout=1))[0]:
@@ -141,8 +144,7 @@ def _service(topology: Path | None) -> tiers.Service | None:
 def _front_door(service: tiers.Service | None) -> str:
     if service is None:
         raise errors.BadInput("url: no tenfold.toml here or above; run this in the service's folder, or give --url")
-    host, _, port = service.listen.rpartition(":")
-    return f"http://{'127.0.0.1' if host in ('', '0.0.0.0', '[::]') else host}:{port}"  # noqa: S104 (read, not bound)
+    return service.url
 
 
 def _ledger_path(topology: Path | None) -> Path:

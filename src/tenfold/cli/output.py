@@ -66,9 +66,8 @@ def teller() -> Callable[[events.Event], None]:
 
 def status(body: Json) -> None:
     """One calm table: servers, what runs on them, roles, and the last events."""
-    console.print(
-        f"[bold]{body['service']}[/]  rung: {body['rung']}  front door: http://{body['listen']}  {body['network']}"
-    )
+    console.print(f"[bold]{body['service']}[/]  rung: {body['rung']}  front door: {body['url']}  {body['network']}")
+    _certificate(body["certificate"])
     if body["is_changing"]:
         console.print("[yellow]a change is being applied[/]")
     console.print(_servers(body))
@@ -79,6 +78,15 @@ def status(body: Json) -> None:
     for event in body["events"]:
         at = time.strftime("%H:%M:%S", time.localtime(event["at"]))
         console.print(f"[dim]{at}[/] {MARKS.get(event['kind'], '·')} {escape(event['text'])}", soft_wrap=True)
+
+
+def _certificate(found: Json | None) -> None:
+    if found is None:
+        return
+    console.print(f"[dim]certificate: {escape(found['source'])}, valid until {found['ends'][:10] or 'unknown'}[/]")
+    if found["problem"]:
+        text = f"{found['problem']}; the former certificate serves on"
+        console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
 
 
 def _servers(body: Json) -> Table:

@@ -60,4 +60,4 @@ async def _is_used(runtime: client.Client) -> bool:
 
 
 def _url(text: str, where: paths.Paths) -> str:
-    return f"http://{load.parse(text, str(where.topology)).service.listen}"
+    return load.parse(text, str(where.topology)).service.url

@@ -77,6 +77,12 @@ class Seat:
         return self.root / "log" / f"{self.process.name}.log"
 
     @property
+    def certificate(self) -> Path | None:
+        """The checked certificate with its key that the front door serves; None: plain HTTP."""
+        tls = self.topology.service.tls
+        return self.bindings.with_name("tls") / tls.copy_name if tls else None
+
+    @property
     def python(self) -> str:
         """The interpreter for the app, empty when it is tenfold's own."""
         return self.topology.service.python

@@ -14,22 +14,29 @@ from tenfold.engines.haproxy import admin as haproxy
 from tenfold.engines.haproxy import settings as haproxy_settings
 from tenfold.engines.patroni import admin as patroni
 from tenfold.kit import process
-from tenfold.runtime import hung, logs, paths, records, seats, supervise
+from tenfold.runtime import certificates, hung, logs, paths, records, renewal, seats, supervise
+from tenfold.runtime.actions import balancer as balancers
 
 PERIOD_SECONDS = 0.25
 
 LOGS_SECONDS = 30.0
 
+CERTIFICATES_SECONDS = 1.0
+
 
 async def watch(supervisor: supervise.Supervisor, places: Callable[[], seats.Seats], where: paths.Paths) -> None:
     """Iterate until cancelled. An iteration that fails is reported and does not end the loop."""
-    rotated_at = 0.0
+    rotated_at = looked_at = 0.0
+    certificate = renewal.Renewal(where, supervisor.journal)
     watch_of_hung = hung.Watch()
     while True:
         try:
             await hung.end(supervisor, watch_of_hung, time.monotonic())
             await once(supervisor, places())
             await balance(places())
+            if time.monotonic() - looked_at > CERTIFICATES_SECONDS:
+                looked_at = time.monotonic()
+                await certificate.look(places().topology, balancers.living(places()), certificates.now())
             if time.monotonic() - rotated_at > LOGS_SECONDS:
                 rotated_at = time.monotonic()
                 await asyncio.to_thread(logs.rotate, where)

@@ -7,6 +7,7 @@
   bindings.json    what apps are told, 0600
   events.jsonl     what happened, one line each
   runtime.log      the detached runtime's own output
+  tls/             the certificate that the front door serves, with its key, 0600
   run/             control socket, lock, engines' sockets
   servers/NAME/    data/ config/ log/ run/ of one server
 """
@@ -52,6 +53,11 @@ class Paths:
     def bindings(self) -> Path:
         """What apps are told."""
         return self.state / "bindings.json"
+
+    @property
+    def tls(self) -> Path:
+        """Checked copies of the front door's certificate, with their keys."""
+        return self.state / "tls"
 
     @property
     def events(self) -> Path:

@@ -21,6 +21,7 @@ def status(
         "service": snapshot.service,
         "rung": rung.name,
         "listen": topology.service.listen,
+        "url": topology.service.url,
         "network": f"127.{snapshot.network}.0.0/16",
         "is_changing": is_changing,
         "is_synchronous": snapshot.is_synchronous,

@@ -19,6 +19,7 @@ from tenfold.planning import steps
 from tenfold.runtime import (
     actions,
     apply,
+    certificates,
     events,
     guard,
     observe,
@@ -83,11 +84,15 @@ class Runtime:
 
     async def status(self) -> Json:
         """What `tenfold status --json` prints."""
-        return report.status(await self.snapshot(), self.topology, self.journal, is_changing=self.changing.locked())
+        topology = self.topology
+        certificate = certificates.describe(topology, self.where, certificates.now())
+        body = report.status(await self.snapshot(), topology, self.journal, is_changing=self.changing.locked())
+        return {**body, "certificate": certificate}
 
     async def plan(self, text: str) -> Json:
         """The plan to this topology, without doing anything."""
         topology = load.parse(text, str(self.where.topology))
+        certificates.ensure_usable(topology, self.where, certificates.now())
         places = seats.Seats(self.where, self.store, self.secrets, topology)
         plan = plans.make(topology, await self.observer.snapshot(places), observe.revisions(places))
         return report.plan(plan)
@@ -95,14 +100,16 @@ class Runtime:
     async def up(self, text: str) -> Json:
         """Start, or take over, and make it so; what an earlier runtime was applying when it died is finished by that.
 
-        A start that fails stops again what it started; a service that was running goes back and keeps running.
+        A start that fails stops again what it started; a service that was running goes back and keeps running, with
+        the certificate that it serves when that of its files has become bad.
         """
         topology = load.parse(text, str(self.where.topology))
         _ensure_installed(topology)
         await self.supervisor.end_rehearsals()
         was_running = any(one.is_alive for one in self.store.records.servers.values())
         if not was_running:
-            actions.ensure_free(topology.service.listen)
+            certificates.ensure_usable(topology, self.where, certificates.now())
+            _ensure_addresses_free(topology.service)
         try:
             return await self._change(text, former=self.store.records.applied if was_running else "")
         except errors.StepFailed as failure:
@@ -116,13 +123,20 @@ class Runtime:
 
         `writes_file`: tenfold.toml gets this text first, and its former text when everything goes back.
         """
-        _ensure_installed(load.parse(text, str(self.where.topology)))
+        topology = load.parse(text, str(self.where.topology))
+        _ensure_installed(topology)
+        certificates.ensure_usable(topology, self.where, certificates.now())
+        is_new = not self.store.records.topology or topology.service.redirect != self.topology.service.redirect
+        if topology.service.redirect and is_new:
+            actions.ensure_free(topology.service.redirect, "service.redirect_http")
         return await self._change(text, former=self.store.records.applied, writes_file=writes_file)
 
     async def _change(self, text: str, *, former: str, writes_file: bool = False) -> Json:
         if self.changing.locked():
             raise errors.RuntimeFailure("another change is being applied; follow it with: tenfold events -f")
         async with self.changing:
+            topology = load.parse(text, str(self.where.topology))
+            certificates.install(topology, self.where, certificates.now())
             self._want(text, writes_file)
             try:
                 done = await apply.converge(self)
@@ -131,6 +145,7 @@ class Runtime:
             self.store.records.applied = text
             self.store.save()
             files.write_if_changed(self.where.applied, text)
+            certificates.discard_others(topology, self.where)
             return {"steps": done}
 
     async def migrate(self) -> Json:
@@ -216,6 +231,12 @@ async def opened(where: paths.Paths, *, wait_seconds: float = 0.0) -> AsyncItera
 def _ensure_installed(topology: tiers.Topology) -> None:
     """Before anything happens: every engine that the topology needs is there."""
     registry.ensure_installed({one.engine for server in layout.layout(topology).servers for one in server.processes})
+
+
+def _ensure_addresses_free(service: tiers.Service) -> None:
+    actions.ensure_free(service.listen)
+    if service.redirect:
+        actions.ensure_free(service.redirect, "service.redirect_http")
 
 
 async def _lock(handle: int, where: paths.Paths, wait_seconds: float) -> None:

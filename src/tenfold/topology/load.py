@@ -85,6 +85,7 @@ def _rest(document: dict[str, Any]) -> tiers.Topology:
     try:
         return tiers.Topology.model_validate(document, context=units.FROM_FILE)
     except pydantic.ValidationError as error:
-        for name in {str(detail["loc"][0]) for detail in error.errors()}:
-            del document[name]
+        for detail in error.errors():
+            section = detail["loc"][:2] if detail["loc"][0] == "service" else detail["loc"][:1]
+            _prune(document, section)
     return tiers.Topology.model_validate(document, context=units.FROM_FILE)

@@ -24,7 +24,6 @@ NOT_BUILT = {
     "workers": "the tier of workers (rung 10)",
     "metrics": "the metrics store (rung 11)",
     "sharding": "sharding (rung 12)",
-    "service.tls": "TLS at the front door",
     "regions.location": "a region's place on the map (rung 9)",
     "regions.networks": "a region's list of networks (rung 9)",
 }
@@ -114,7 +113,11 @@ def _missing(location: Location) -> errors.Problem:
 
 def _expected(error: ErrorDetails) -> str:
     context = error.get("ctx", {})
+    if error["loc"] == ("service", "tls"):
+        return '"self-signed", or { certificate = "PATH", key = "PATH" }'
     match error["type"]:
+        case "string_too_short":
+            return "a text that is not empty"
         case "greater_than_equal":
             return f"{_limit(error, context['ge'])} or more"
         case "greater_than":
@@ -138,6 +141,8 @@ def _advice(error: ErrorDetails) -> str:
         model = _model_at(location[:-1])
         choices = _literals(model, str(location[-1])) if model else ()
         return nearest.hint(found, choices).removeprefix("; ")
+    if location == ("service", "tls") and isinstance(found, str):
+        return nearest.hint(found, ("self-signed",)).removeprefix("; ")
     if location == ("web", "servers") and isinstance(found, dict):
         return "a range needs autoscaling (rung 8), which is not built yet; give one number"
     if error["type"] in ("int_type", "bool_type", "float_type") and isinstance(found, str):

@@ -3,9 +3,10 @@
 Read by everything that decides. Frozen; unknown keys are errors; cross-field rules live in `validate`.
 """
 
-from typing import Literal
+import zlib
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tenfold.topology import units
 
@@ -26,6 +27,37 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class Tls(Section):
+    """Where the front door's certificate comes from: files of the user's, or made by tenfold (`SELF_SIGNED`)."""
+
+    certificate: str = Field(min_length=1)
+    """A PEM file, relative to the topology's: the certificate, then its chain. Renewed files are taken over live."""
+    key: str = ""
+    """A PEM file with its private key, relative to the topology's; empty: the key is in the certificate's file."""
+
+    @property
+    def is_self_signed(self) -> bool:
+        """Whether tenfold makes the certificate itself."""
+        return not self.certificate
+
+    @property
+    def copy_name(self) -> str:
+        """The name of the checked copy that is served. Another source has another copy: a way back stays open."""
+        source = f"{self.certificate}\n{self.key}".encode()
+        return "self-signed.pem" if self.is_self_signed else f"files-{zlib.crc32(source):08x}.pem"
+
+
+SELF_SIGNED = Tls.model_construct(certificate="", key="")
+"""`tls = "self-signed"`. A file cannot say it in another way: an empty path is an error."""
+
+REDIRECTS_BY_DEFAULT = {443: 80, 8443: 8080}
+"""By the front door's port under TLS, the port where plain HTTP is redirected from when the file does not say."""
+
+
+def _tls(value: Any) -> Any:
+    return SELF_SIGNED if value == "self-signed" else value
+
+
 class Service(Section):
     """The user's app and where the world finds it."""
 
@@ -37,6 +69,10 @@ class Service(Section):
     """A callable without arguments that returns the ASGI application, as `module:attribute`."""
     listen: str = "127.0.0.1:8080"
     """The front door: `address:port`. It never changes while the service grows."""
+    tls: Annotated[Tls | None, BeforeValidator(_tls)] = None
+    """HTTPS and HTTP/2 at the front door: `"self-signed"`, or `{ certificate, key }`. Absent: plain HTTP."""
+    redirect_http: str = ""
+    """Under TLS, where plain HTTP is sent over to it: `address:port`, or `off`; empty: `REDIRECTS_BY_DEFAULT`."""
     domain: str = ""
     """The public name, used for links and cookies; empty: the Host header as it comes."""
     directory: str = "."
@@ -49,6 +85,23 @@ class Service(Section):
     """A file of NAME=value lines added to `env`; empty: none."""
     request_seconds: units.Seconds = Field(default=10.0, alias="request_timeout", gt=0)
     """How long a request may take until its response starts: `"10s"` in the file."""
+
+    @property
+    def url(self) -> str:
+        """The front door as one on this machine calls it."""
+        host, _, port = self.listen.rpartition(":")
+        host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 (read, not bound)
+        scheme, own_port = ("https", "443") if self.tls else ("http", "80")
+        return f"{scheme}://{host}" if port == own_port else f"{scheme}://{host}:{port}"
+
+    @property
+    def redirect(self) -> str:
+        """Where plain HTTP is redirected to the front door from, `address:port`; empty: nowhere."""
+        if self.tls is None or self.redirect_http == "off":
+            return ""
+        host, _, port = self.listen.rpartition(":")
+        default = REDIRECTS_BY_DEFAULT.get(int(port))
+        return self.redirect_http or (f"{host}:{default}" if default else "")
 
 
 class Route(Section):

@@ -43,13 +43,22 @@ def ensure_one_app(topology: tiers.Topology) -> Iterator[Problem]:
 
 def ensure_listen(topology: tiers.Topology) -> Iterator[Problem]:
     """The front door is an IP address and a port."""
-    listen = topology.service.listen
-    address, _, port = listen.rpartition(":")
-    is_port = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
-    if not is_port or not _is_address(address):
-        form = 'ADDRESS:PORT with an IP address and a port from 1 to 65535, such as "127.0.0.1:8080"'
-        advice = "put brackets around an IPv6 address" if address.count(":") > 1 and "[" not in address else ""
-        yield Problem("service.listen", problems.as_toml(listen), form, advice)
+    yield from _listens("service.listen", topology.service.listen, "127.0.0.1:8080")
+
+
+def ensure_redirect(topology: tiers.Topology) -> Iterator[Problem]:
+    """Plain HTTP is redirected from an address of its own, and only when there is something to redirect to."""
+    service = topology.service
+    found = problems.as_toml(service.redirect_http)
+    if service.redirect_http in ("", "off"):
+        return
+    if service.tls is None:
+        advice = 'add tls = "self-signed", or { certificate = "...", key = "..." }, or remove the line'
+        yield Problem("service.redirect_http", f"{found} without tls", "nothing", advice)
+    elif service.redirect_http == service.listen:
+        yield Problem("service.redirect_http", f"{found}, which listen has too", "another port", "take 8080, say")
+    else:
+        yield from _listens("service.redirect_http", service.redirect_http, "127.0.0.1:8080", ' (or "off")')
 
 
 def ensure_domain(topology: tiers.Topology) -> Iterator[Problem]:
@@ -207,6 +216,7 @@ RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (ensure_name, ("service.name",)),
     (ensure_one_app, ("service.app", "service.factory")),
     (ensure_listen, ("service.listen",)),
+    (ensure_redirect, ("service.listen", "service.redirect_http", "service.tls")),
     (ensure_domain, ("service.domain",)),
     (ensure_env, ("service.env",)),
     (ensure_balancer, ("balancer", "web.servers", "web_groups")),
@@ -247,6 +257,15 @@ def _forms(path: str, app: str, factory: str) -> Iterator[Problem]:
     for key, value in (("app", app), ("factory", factory)):
         if value and not APP.fullmatch(value):
             yield Problem(f"{path}.{key}", problems.as_toml(value), APP_FORM)
+
+
+def _listens(path: str, listen: str, example: str, more: str = "") -> Iterator[Problem]:
+    address, _, port = listen.rpartition(":")
+    is_port = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
+    if not is_port or not _is_address(address):
+        form = f'ADDRESS:PORT with an IP address and a port from 1 to 65535, such as "{example}"{more}'
+        advice = "put brackets around an IPv6 address" if address.count(":") > 1 and "[" not in address else ""
+        yield Problem(path, problems.as_toml(listen), form, advice)
 
 
 def _is_address(text: str) -> bool:

@@ -6,7 +6,7 @@ request ends in an `Answer` or a `Failure`, and a failure says whether any byte 
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -22,6 +22,8 @@ class Reason(StrEnum):
 
     REFUSED = "refused"
     """No connection could be made: the front door must never do that."""
+    UNTRUSTED = "untrusted"
+    """The front door shows a certificate that is not believed."""
     DIED = "died"
     """The connection died before any byte of the answer (and the request could not be repeated, or was)."""
     CUT = "cut"
@@ -85,10 +87,17 @@ class Origin:
     scheme: str
     host: str
     port: int
+    trust: ssl.SSLContext | None = field(default=None, compare=False, repr=False)
+    """Under https: which certificates are believed."""
+    certified_name: str = ""
+    """Under https: the name that the certificate must be for; empty: `host`."""
 
     @classmethod
-    def parse(cls, url: str) -> "Origin":
-        """From `http://host:port`. Raises `BadInput` for anything else; a path is not allowed."""
+    def parse(cls, url: str, trust: ssl.SSLContext | None = None, certified_name: str = "") -> "Origin":
+        """From `http://host:port`. Raises `BadInput` for anything else; a path is not allowed.
+
+        `trust`: which certificates are believed under https; absent: those of the authorities that this machine trusts.
+        """
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -96,7 +105,9 @@ class Origin:
             raise errors.BadInput(f"url: {url!r} found ({error}), http://HOST:PORT expected") from error
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
             raise errors.BadInput(f"url: {url!r} found, http://HOST:PORT expected")
-        return cls(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
+        is_secure = parts.scheme == "https"
+        believed = (trust or ssl.create_default_context()) if is_secure else None
+        return cls(parts.scheme, parts.hostname, port or (443 if is_secure else 80), believed, certified_name)
 
     @property
     def is_secure(self) -> bool:
@@ -112,11 +123,17 @@ class Origin:
 
 async def open_connection(origin: Origin) -> "Connection | Failure":
     """A new connection, or why there is none. Cancelled: nothing is left open."""
-    context = ssl.create_default_context() if origin.is_secure else None
+    name = (origin.certified_name or origin.host) if origin.is_secure else None
     try:
         _, connection = await asyncio.get_running_loop().create_connection(
-            Connection, origin.host, origin.port, ssl=context
+            Connection, origin.host, origin.port, ssl=origin.trust, server_hostname=name
         )
+    except ssl.SSLCertVerificationError as error:
+        return Failure(
+            Reason.UNTRUSTED, f"the certificate of {origin.host_header} is not believed: {error.verify_message}"
+        )
+    except ssl.SSLError as error:
+        return Failure(Reason.REFUSED, f"no TLS with {origin.host_header}: {error.reason or error}; is it plain HTTP?")
     except OSError as error:
         return Failure(Reason.REFUSED, f"no connection to {origin.host_header}: {error.strerror or error}")
     return connection

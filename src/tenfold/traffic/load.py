@@ -8,6 +8,7 @@ import asyncio
 import datetime
 import itertools
 import random
+import ssl
 import time
 import traceback
 from pathlib import Path
@@ -45,6 +46,7 @@ class Load:
 
     `users` bounds the virtual users and so the requests in flight; when all wait, further requests wait too, and
     their latency says so. `seed` repeats the choices of journeys (references and traces are always new).
+    `trust` and `certified_name`: which certificate an https front door has to show (`connection.Origin`).
     Raises `BadInput` for arguments that cannot be, `RuntimeFailure` on leaving when the ledger could not be written.
     """
 
@@ -61,9 +63,11 @@ class Load:
         ledger_path: Path | None = None,
         service: str = "",
         timeout_seconds: float = 10.0,
+        trust: ssl.SSLContext | None = None,
+        certified_name: str = "",
     ) -> None:
         _ensure_positive(rate=rate, seconds=seconds, users=users, timeout_seconds=timeout_seconds)
-        self.origin = connection.Origin.parse(url)
+        self.origin = connection.Origin.parse(url, trust, certified_name)
         self.plan = plan
         self.seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
         self.most_users = users or min(max(20, round(2 * rate)), 2000)

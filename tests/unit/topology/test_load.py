@@ -48,6 +48,26 @@ def test_a_loaded_topology_survives_a_round_trip_as_values() -> None:
     assert topology == tiers.Topology.model_validate(topology.model_dump(by_alias=True))
 
 
+@pytest.mark.parametrize(
+    ("listen", "said", "url", "redirect"),
+    [
+        ("127.0.0.1:8080", "", "http://127.0.0.1:8080", ""),
+        ("0.0.0.0:80", "", "http://127.0.0.1", ""),
+        ("127.0.0.1:8443", 'tls = "self-signed"', "https://127.0.0.1:8443", "127.0.0.1:8080"),
+        ("[::]:443", 'tls = { certificate = "a.pem" }', "https://[::1]", "[::]:80"),
+        ("127.0.0.1:9443", 'tls = "self-signed"', "https://127.0.0.1:9443", ""),
+        ("127.0.0.1:443", 'tls = "self-signed"\nredirect_http = "off"', "https://127.0.0.1", ""),
+        ("127.0.0.1:443", 'tls = "self-signed"\nredirect_http = "127.0.0.2:80"', "https://127.0.0.1", "127.0.0.2:80"),
+    ],
+)
+def test_tls_decides_about_the_address_and_where_plain_http_is_redirected_from(
+    listen: str, said: str, url: str, redirect: str
+) -> None:
+    service = load.parse(f'{GOOD}listen = "{listen}"\n{said}\n').service
+
+    assert (url, redirect) == (service.url, service.redirect)
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case["problem"][:60] for case in CASES])
 def test_one_mistake_is_one_problem(case: dict[str, str]) -> None:
     assert case["problem"] in problem(case["text"])

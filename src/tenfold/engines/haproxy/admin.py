@@ -145,6 +145,28 @@ async def reload(master: Path, seconds: float = 20.0) -> None:
         raise errors.EngineFailed(f"haproxy: {master}: reload refused, the former configuration serves on\n{answer}")
 
 
+async def certificate(socket: Path, file: Path) -> str:
+    """The fingerprint (SHA-1, upper case hex) of the certificate that it serves from this file; empty: of none."""
+    answer = await console.ask(socket, f"show ssl cert {console.quoted(file)}")
+    lines = (line.partition(": ") for line in answer.splitlines())
+    return next((value.strip() for name, _, value in lines if name == "SHA1 FingerPrint"), "")
+
+
+async def take_certificate(socket: Path, file: Path, pem: bytes, fingerprint: str) -> None:
+    """Serve this certificate (with chain and key) in the place of the file's, from the next handshake on.
+
+    No connection ends and nothing is reloaded. A reload or restart reads the file: write it first. What a caller that
+    died in between left half done is dropped.
+    """
+    for line in (await console.ask(socket, "show ssl cert")).splitlines():
+        if line.startswith("*"):  # a transaction that nobody committed: only one may be open
+            await console.ask(socket, f"abort ssl cert {console.quoted(Path(line[1:]))}")
+    answers = [await console.ask(socket, f"set ssl cert {console.quoted(file)}", payload=pem.decode())]
+    answers.append(await console.ask(socket, f"commit ssl cert {console.quoted(file)}"))
+    if await certificate(socket, file) != fingerprint:
+        raise errors.EngineFailed(f"haproxy: {socket}: certificate {file.name} not taken over\n" + "\n".join(answers))
+
+
 async def set_weights(socket: Path, weights: Mapping[Place, int]) -> None:
     """Give servers weights (1 to 256) until the next reload."""
     for place, weight in weights.items():

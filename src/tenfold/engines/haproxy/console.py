@@ -41,14 +41,16 @@ class Row:
     total_milliseconds: int
 
 
-async def ask(socket: Path, command: str, seconds: float = 5.0) -> str:
+async def ask(socket: Path, command: str, seconds: float = 5.0, payload: str = "") -> str:
     """The answer to one command, stripped. Raises `EngineFailed` when there is none in time.
 
+    `payload`: lines without a blank one among them, sent behind the command; they are in no error message.
     Cancelled: the connection is closed; the command may have been carried out.
     """
+    sent = f"{command} <<\n{payload.strip()}\n\n" if payload else f"{command}\n"
     try:
         async with asyncio.timeout(seconds):
-            return await _exchange(socket, command)
+            return await _exchange(socket, sent)
     except TimeoutError as error:
         raise errors.EngineFailed(f"haproxy: {socket}: no answer to `{command}` within {seconds:g} s") from error
     except OSError as error:
@@ -61,10 +63,15 @@ async def statistics(socket: Path, proxy: str = "", seconds: float = 5.0) -> tup
     return tuple(_rows(answer))
 
 
-async def _exchange(socket: Path, command: str) -> str:
+def quoted(path: Path) -> str:
+    """A path as one word of a command."""
+    return "".join(f"\\{one}" if one in " \t\\;" else one for one in str(path))
+
+
+async def _exchange(socket: Path, sent: str) -> str:
     reader, writer = await asyncio.open_unix_connection(str(socket))
     try:
-        writer.write(f"{command}\n".encode())
+        writer.write(sent.encode())
         writer.write_eof()  # the master keeps the connection open otherwise
         return (await reader.read()).decode(errors="replace").strip()
     finally:

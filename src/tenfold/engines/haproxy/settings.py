@@ -70,6 +70,10 @@ class Settings:
 
     service: str
     listen: str
+    certificate: Path | None
+    """Under TLS: certificate, chain and key in one file."""
+    redirect: str
+    """`address:port` where plain HTTP is redirected to https; empty: nowhere."""
     statistics: str
     """`address:port` on the private network: a page at /, Prometheus text at /metrics."""
     runtime_socket: Path
@@ -84,6 +88,12 @@ class Settings:
     max_requests: int
     """Requests that this balancer gives to one server at once: its share of what the server takes."""
     request_seconds: float
+
+    @property
+    def redirected_port(self) -> str:
+        """What follows the host name in the URL that plain HTTP is redirected to."""
+        port = self.listen.rpartition(":")[2]
+        return "" if port == "443" else f":{port}"
 
     @property
     def queue_milliseconds(self) -> int:
@@ -139,6 +149,8 @@ def of(seat: engines.Seat) -> Settings:
     return Settings(
         service=topology.service.name,
         listen=topology.service.listen,
+        certificate=seat.certificate,
+        redirect=topology.service.redirect,
         statistics=f"{seat.address}:{seat.process.port}",
         runtime_socket=runtime_socket(seat),
         hold_script=seat.config / "hold.lua",

@@ -6,6 +6,7 @@ from tenfold import errors
 from tenfold.engines.haproxy import admin, command, settings
 from tenfold.kit import address
 from tenfold.planning import steps
+from tenfold.runtime import seats
 from tenfold.runtime.actions.stage import Stage
 
 DRAIN_SECONDS = 10.0
@@ -34,15 +35,18 @@ async def configure_now(stage: Stage, server: str, web_servers: tuple[str, ...])
 def ensure_front_door_is_ours(stage: Stage) -> None:
     """Raises EngineFailed when another program holds the public address; it would share it without a word."""
     if not sockets(stage):
-        ensure_free(stage.seats.topology.service.listen)
+        service = stage.seats.topology.service
+        ensure_free(service.listen)
+        if service.redirect:
+            ensure_free(service.redirect, "service.redirect_http")
 
 
-def ensure_free(listen: str) -> None:
-    """Raises EngineFailed when anybody holds this `address:port`."""
+def ensure_free(listen: str, key: str = "service.listen") -> None:
+    """Raises EngineFailed when anybody holds this `address:port`; `key` says where it was found."""
     host, _, port = listen.rpartition(":")
     if not address.is_free(host.strip("[]"), int(port)):
         raise errors.EngineFailed(
-            f"service.listen: {host}:{port} found in use by another program, a free address expected; "
+            f"{key}: {host}:{port} found in use by another program, a free address expected; "
             "stop it (ss -ltnp shows it), or choose another port in tenfold.toml"
         )
 
@@ -54,9 +58,14 @@ def wanted_web(stage: Stage) -> tuple[str, ...]:
 
 def sockets(stage: Stage) -> tuple[Path, ...]:
     """The runtime sockets of all balancers that run."""
+    return living(stage.seats)
+
+
+def living(places: seats.Seats) -> tuple[Path, ...]:
+    """The runtime sockets of all balancers that run."""
     running = [
         name
-        for name, record in stage.supervisor.store.records.servers.items()
+        for name, record in places.store.records.servers.items()
         if record.is_alive and (found := record.processes.get("haproxy")) is not None and found.is_alive
     ]
-    return tuple(settings.runtime_socket(stage.seat(name, "haproxy")) for name in running)
+    return tuple(settings.runtime_socket(places.seat(name, "haproxy")) for name in running)
