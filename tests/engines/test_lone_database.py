@@ -14,7 +14,7 @@ import pytest
 from support import project
 from tenfold import errors
 from tenfold.kit import clock, process
-from tenfold.runtime import lone_database, migrate
+from tenfold.runtime import lone_database, migrate, shared_database
 from tenfold.topology import tiers
 
 pytestmark = pytest.mark.anyio
@@ -154,3 +154,95 @@ def running_in(folder: Path) -> list[process.Identity]:
             if where.is_relative_to(folder) and (identity := process.identify(int(entry.name))):
                 found.append(identity)
     return found
+
+
+MEMBER = """
+import asyncio, sys
+from pathlib import Path
+from tenfold.runtime import shared_database
+from tenfold.topology import tiers
+
+async def main():
+    topology = tiers.Topology(service=tiers.Service(name="shop", app="shop.web:app"))
+    joined = await shared_database.join(Path(sys.argv[1]), topology)
+    print(joined.node.host, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    print(joined.leave(), flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def member(folder: Path) -> asyncio.subprocess.Process:
+    """A process that shares the PostgreSQL in this folder until its input ends."""
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(sys.executable, "-c", MEMBER, str(folder), stdin=pipe, stdout=pipe)
+
+
+async def said(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    return (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
+
+
+async def test_processes_that_come_at_once_share_one_until_the_last_has_left(folder: Path) -> None:
+    members = [await member(folder) for _ in range(3)]
+    hosts = {await said(one) for one in members}
+    assert 1 == len(hosts)
+    assert 1 == len(postmasters(folder))
+
+    for one, is_last in zip(members, ("False", "False", "True"), strict=True):
+        assert postmasters(folder)
+        assert one.stdin is not None
+        one.stdin.close()
+        assert is_last == await said(one)
+        await one.wait()
+    assert await clock.until(lambda: answer(not running_in(folder)), seconds=10)
+    assert not is_there(folder)
+
+
+async def test_a_shared_one_outlives_its_starter_and_dies_with_the_last_even_when_killed(folder: Path) -> None:
+    first = await member(folder)
+    await said(first)
+    second = await member(folder)
+    await said(second)
+    first.kill()
+    await first.wait()
+    third = await member(folder)
+    await said(third)
+    assert 1 == len(postmasters(folder))
+
+    second.kill()
+    third.kill()
+    await asyncio.gather(second.wait(), third.wait())
+    assert await clock.until(lambda: answer(not running_in(folder)), seconds=10)
+    shared_database.remove_abandoned(folder.parent)
+    assert not is_there(folder)
+
+
+async def test_what_somebody_holds_is_not_abandoned(folder: Path) -> None:
+    holder = await member(folder)
+    await said(holder)
+    shared_database.remove_abandoned(folder.parent)
+    assert is_there(folder)
+    holder.kill()
+    await holder.wait()
+
+
+def is_there(folder: Path) -> bool:
+    return folder.exists()
+
+
+async def answer(value: bool) -> bool:
+    return value
+
+
+def postmasters(folder: Path) -> list[process.Identity]:
+    """The first processes of the PostgreSQLs on this folder."""
+    argument = f"{folder}/data/postgres".encode()
+    return [
+        one
+        for one in running_in(folder)
+        if (words := Path(f"/proc/{one.pid}/cmdline").read_bytes().split(b"\0"))
+        and words[0].endswith(b"/postgres")
+        and argument in words
+    ]

@@ -120,20 +120,30 @@ async def run(
     return Finished(process.returncode or 0, output.decode(errors="replace"))
 
 
+async def attached(
+    argv: Sequence[str], *, env: Mapping[str, str], directory: Path, keep: Sequence[int] = ()
+) -> asyncio.subprocess.Process:
+    """Start a program on our own terminal: it reads our input, and Ctrl-C reaches it as it reaches us.
+
+    `env` is its whole environment; it inherits the descriptors in `keep`. Whoever starts it ends it.
+    """
+    return await asyncio.create_subprocess_exec(*argv, env=dict(env), cwd=directory, pass_fds=tuple(keep))
+
+
 def environment(added: Mapping[str, str]) -> dict[str, str]:
     """The environment of a program: PATH, HOME and LANG of ours, and what is added."""
     kept = {name: value for name in ("PATH", "HOME", "LANG") if (value := os.environ.get(name)) is not None}
     return {"LANG": "C.UTF-8", **kept, **added}
 
 
-Piped = subprocess.Popen[bytes]
-"""A child whose standard input is a pipe of ours."""
+Child = subprocess.Popen[bytes]
+"""A child of ours that is waited for."""
 
 
-def start_on_a_pipe(
-    argv: Sequence[str], *, log: Path, env: Mapping[str, str], directory: Path, keep: Sequence[int] = ()
-) -> Piped:
-    """Start a program whose input is a pipe of ours: it hears of our end, however we end (see kit/tether).
+def start_held(
+    argv: Sequence[str], *, stdin: int, log: Path, env: Mapping[str, str], directory: Path, keep: Sequence[int] = ()
+) -> Child:
+    """Start a program that reads from `stdin`, the end of a pipe by which it hears of our end (see kit/tether).
 
     In a session of its own, its output appended to `log`; it inherits the descriptors in `keep`.
     """
@@ -142,7 +152,7 @@ def start_on_a_pipe(
             list(argv),
             env=environment(env),
             cwd=directory,
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=output,
             stderr=output,
             start_new_session=True,

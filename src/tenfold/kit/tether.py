@@ -6,6 +6,7 @@ started the program ends, and not for a program that changes its user). In a PID
 the shell; where there are none, the program gets SIGQUIT, which PostgreSQL and its backends obey at once.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,10 +36,44 @@ _PAUSE_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Tether:
-    """One program and the pipe that holds it. Inside, an ordinary user: PostgreSQL refuses root."""
+class Line:
+    """The pipe that holds a program: it lives as long as anybody has the near end."""
 
-    _shell: process.Piped
+    far: int
+    """What the program reads from."""
+    near: int
+    """What the owner keeps open."""
+
+    @classmethod
+    def make(cls) -> "Line":
+        """For one owner."""
+        return cls(*os.pipe())
+
+    @classmethod
+    def at(cls, path: Path) -> "Line":
+        """For several owners, who `join`: a named pipe."""
+        with suppress(FileExistsError):
+            os.mkfifo(path, 0o600)
+        far = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        near = os.open(path, os.O_WRONLY)
+        os.set_blocking(far, True)
+        return cls(far, near)
+
+
+def join(path: Path) -> int | None:
+    """The near end of the named pipe of a program that runs, for one more owner; None when there is none."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except (FileNotFoundError, OSError):  # ENXIO: nobody reads
+        return None
+
+
+@dataclass(slots=True)
+class Tether:
+    """One program and our end of the line that holds it. Inside, an ordinary user: PostgreSQL refuses root."""
+
+    _shell: process.Child
+    _near: int
 
     @classmethod
     async def start(
@@ -50,6 +85,7 @@ class Tether:
         directory: Path,
         keep: Sequence[int] = (),
         stop_signal: Signals = SIGINT,
+        line: Line | None = None,
     ) -> "Tether":
         """Start the program, output appended to `log`. It and its children inherit the descriptors in `keep`: a lock
         on one of them is held for exactly as long as any of them lives."""
@@ -57,7 +93,15 @@ class Tether:
         orphaned = SIGKILL if has_namespaces else SIGQUIT
         shell = ["sh", "-c", _SCRIPT, "sh", str(int(stop_signal)), str(int(orphaned)), *argv]
         command = [*enclosure.unshare(), *shell] if has_namespaces else shell
-        return cls(process.start_on_a_pipe(command, log=log, env=env, directory=directory, keep=keep))
+        line = line or Line.make()
+        try:
+            child = process.start_held(command, stdin=line.far, log=log, env=env, directory=directory, keep=keep)
+        except BaseException:
+            os.close(line.near)
+            raise
+        finally:
+            os.close(line.far)
+        return cls(child, line.near)
 
     @property
     def is_alive(self) -> bool:
@@ -75,27 +119,23 @@ class Tether:
 
     async def stop(self, grace_seconds: float) -> None:
         """Ask, wait, cut. Twice is once."""
-        pipe = self._shell.stdin
-        assert pipe is not None
         try:
-            if not pipe.closed:
+            if self._near >= 0:
                 with suppress(BrokenPipeError):  # it has ended by itself
-                    pipe.write(b"stop\n")
-                    pipe.flush()
+                    os.write(self._near, b"stop\n")
                 await self.ended(grace_seconds)
         finally:
             await self.cut()
 
     async def cut(self) -> None:
-        """Kill it: nothing of it is left on return. Twice is once."""
+        """Kill it, unless somebody else holds it too: nothing of it is left on return. Twice is once."""
         self.let_go()
         if await self.ended(10.0) is None:
             self._shell.kill()
             await self.ended(5.0)
 
     def let_go(self) -> None:
-        """What our own end would do: it dies by itself now, and nobody waits for it."""
-        pipe = self._shell.stdin
-        assert pipe is not None
-        with suppress(BrokenPipeError):
-            pipe.close()
+        """What our own end would do: it dies by itself now, if nobody else holds it, and nobody waits for that."""
+        if self._near >= 0:
+            os.close(self._near)
+            self._near = -1

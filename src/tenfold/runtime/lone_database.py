@@ -15,7 +15,6 @@ import fcntl
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from tenfold import bindings, engines, errors
@@ -28,8 +27,7 @@ from tenfold.topology import layout, tiers
 UNDURABLE = {
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
-    "max_wal_size": "4GB",
+    "max_wal_size": "2GB",
     "checkpoint_timeout": "1h",
 }
 """For data that may be lost with the machine: nothing waits for the disk."""
@@ -38,13 +36,11 @@ DYING_SECONDS = 5.0
 """How long the PostgreSQL of an owner that was killed a moment ago may still hold the folder."""
 
 
-@dataclass(slots=True)
-class LoneDatabase:
-    """A PostgreSQL that runs. Its owner ends it with `stop` or `cut`; when the owner ends, it ends."""
+class Place:
+    """Where a PostgreSQL is, and the ways in."""
 
-    seat: engines.Seat
-    _lock: int
-    _tether: tether.Tether
+    def __init__(self, seat: engines.Seat) -> None:
+        self.seat = seat
 
     @property
     def folder(self) -> Path:
@@ -68,7 +64,8 @@ class LoneDatabase:
 
     def superuser(self, name: str = "postgres") -> migrate.Address:
         """The superuser, in the database that is named."""
-        return migrate.Address(self.seat.address, database.SUPERUSER, self.seat.secrets.superuser, name, database.PORT)
+        password = self.seat.secrets.superuser
+        return migrate.Address(self.seat.address, database.SUPERUSER, password, name, database.PORT)
 
     async def migrate(self, migrations: Path, name: str = "") -> tuple[str, ...]:
         """Bring the schema `tenfold` and the service's own up to date in this database. Returns the files that ran.
@@ -78,6 +75,15 @@ class LoneDatabase:
         app = self.app(name)
         await migrate.prepare(self.superuser(app.database), app.user)
         return await migrate.run(app, migrations)
+
+
+class LoneDatabase(Place):
+    """A PostgreSQL that runs. Its owner ends it with `stop` or `cut`; when the owner ends, it ends."""
+
+    def __init__(self, seat: engines.Seat, lock: int, held: tether.Tether) -> None:
+        super().__init__(seat)
+        self._lock = lock
+        self._tether = held
 
     @property
     def is_alive(self) -> bool:
@@ -115,12 +121,14 @@ async def running(folder: Path, topology: tiers.Topology, *, durable: bool = Tru
         await started.stop()
 
 
-async def start(folder: Path, topology: tiers.Topology, *, durable: bool = True) -> LoneDatabase:
+async def start(
+    folder: Path, topology: tiers.Topology, *, durable: bool = True, line: tether.Line | None = None
+) -> LoneDatabase:
     """A primary in this folder, with the service's roles and database; the data are made when there are none.
 
     The address is a private one of its own, on a 127.N.0.0/16 that the folder claims. With `durable=False` nothing
     waits for the disk: for data that is worth nothing after a crash of the machine. Not for a folder that was
-    durable before, nor the other way round.
+    durable before, nor the other way round. `line`: for several owners (`shared_database`).
 
     Raises AlreadyRunning when another one runs on the folder, EngineMissing without PostgreSQL, EngineFailed when it
     does not start (its last log lines are in the message); nothing is left running then.
@@ -128,14 +136,12 @@ async def start(folder: Path, topology: tiers.Topology, *, durable: bool = True)
     folder = _absolute(folder)
     lock = await _locked(folder)
     try:
-        network = address.claim(folder, address.claims_folder())
-        secrets = passwords.load_or_make(folder / "secrets.json")
-        seat = _seat(folder, topology, secrets, network, 1)
+        seat = seat_in(folder, topology)
         if not admin.holds_data(seat):
             _render(seat, durable=durable)
             await _one_shot(seat, command.initialise(seat), lock, durable=durable)
             admin.finish_copy(seat)
-        started = await _start(seat, lock, durable=durable)
+        started = await _start(seat, lock, durable=durable, line=line)
     except BaseException:
         os.close(lock)
         raise
@@ -180,6 +186,12 @@ async def promote(standby: LoneDatabase) -> None:
     await admin.promote(standby.seat)
 
 
+def seat_in(folder: Path, topology: tiers.Topology) -> engines.Seat:
+    """The seat of the primary in this folder, with the network and the passwords that the folder has or now gets."""
+    network = address.claim(folder, address.claims_folder())
+    return _seat(folder, topology, passwords.load_or_make(folder / "secrets.json"), network, 1)
+
+
 def _seat(folder: Path, topology: tiers.Topology, secrets: engines.Secrets, network: int, number: int) -> engines.Seat:
     """Where a PostgreSQL without a server of the runtime sits."""
     host = layout.FIRST_HOST["database"] + number - 1
@@ -216,12 +228,12 @@ async def _one_shot(seat: engines.Seat, wanted: engines.Command, lock: int, *, d
         raise errors.EngineFailed(f"{Path(wanted.argv[0]).name}: ended with {code}\n{_last_lines(seat)}")
 
 
-async def _start(seat: engines.Seat, lock: int, *, durable: bool) -> LoneDatabase:
+async def _start(seat: engines.Seat, lock: int, *, durable: bool, line: tether.Line | None = None) -> LoneDatabase:
     _render(seat, durable=durable)
     _begin_log(seat)
     admin.clear_after_power_cut(seat)
     wanted = command.command(seat)
-    made = await _tethered(seat, wanted, lock)
+    made = await _tethered(seat, wanted, lock, line)
 
     async def look() -> bool:
         return not made.is_alive or (await probe.probe(seat)).is_ready
@@ -236,7 +248,9 @@ async def _start(seat: engines.Seat, lock: int, *, durable: bool) -> LoneDatabas
     return LoneDatabase(seat, lock, made)
 
 
-async def _tethered(seat: engines.Seat, wanted: engines.Command, lock: int) -> tether.Tether:
+async def _tethered(
+    seat: engines.Seat, wanted: engines.Command, lock: int, line: tether.Line | None = None
+) -> tether.Tether:
     return await tether.Tether.start(
         wanted.argv,
         log=seat.log,
@@ -244,6 +258,7 @@ async def _tethered(seat: engines.Seat, wanted: engines.Command, lock: int) -> t
         directory=seat.root,
         keep=(lock,),
         stop_signal=wanted.stop_signal,
+        line=line,
     )
 
 

@@ -1,0 +1,116 @@
+"""One PostgreSQL for several processes: the first to come starts it, and it ends when the last has gone or died.
+
+Called by `testing`, whose processes are the workers of one test run. Its data are worth nothing afterwards. Nobody is
+in charge: a named pipe in the folder holds PostgreSQL for as long as anybody has it open (`kit/tether`), and a lock on
+`members` says whether anybody has.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from tenfold import engines, errors
+from tenfold.engines.postgres import probe
+from tenfold.kit import clock, files, tether
+from tenfold.runtime import lone_database
+from tenfold.topology import tiers
+
+LINE = "line"
+JOINING = "joining"
+MEMBERS = "members"
+
+JOIN_SECONDS = 120.0
+"""How long one waits for another that starts PostgreSQL at this moment."""
+
+
+class SharedDatabase(lone_database.Place):
+    """A PostgreSQL that we hold together with others, until `leave`."""
+
+    def __init__(self, seat: engines.Seat, near: int, membership: int) -> None:
+        super().__init__(seat)
+        self._near = near
+        self._membership = membership
+
+    def leave(self) -> bool:
+        """Hold it no longer. The last one ends it, deletes the folder and returns True. Twice is once."""
+        if self._near < 0:
+            return False
+        os.close(self._near)
+        self._near = -1
+        is_last = _try_lock(self._membership, fcntl.LOCK_EX)
+        if is_last:
+            remove(self.folder)
+        os.close(self._membership)
+        return is_last
+
+
+async def join(folder: Path, topology: tiers.Topology) -> SharedDatabase:
+    """The PostgreSQL of this folder, held from now on; started if it does not run. Raises as
+    `lone_database.start` does.
+    """
+    files.make_private(folder)
+    membership = os.open(folder / MEMBERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        async with locked(folder / JOINING):
+            fcntl.flock(membership, fcntl.LOCK_SH)
+            seat = lone_database.seat_in(folder, topology)
+            near = tether.join(folder / LINE)
+            if near is not None and (await probe.probe(seat)).is_ready:
+                return SharedDatabase(seat, near, membership)
+            if near is not None:
+                os.close(near)
+            line = tether.Line.at(folder / LINE)
+            near = os.dup(line.near)
+            try:
+                started = await lone_database.start(folder, topology, durable=False, line=line)
+            except BaseException:
+                os.close(near)
+                raise
+            started.let_go()
+            return SharedDatabase(seat, near, membership)
+    except BaseException:
+        os.close(membership)
+        raise
+
+
+def remove_abandoned(folders: Path) -> None:
+    """Delete those of these folders that nobody holds: their processes were killed."""
+    for folder in folders.iterdir():
+        with suppress(OSError):
+            membership = os.open(folder / MEMBERS, os.O_RDWR | os.O_CLOEXEC)
+            if _try_lock(membership, fcntl.LOCK_EX):
+                remove(folder)
+            os.close(membership)
+
+
+def remove(folder: Path) -> None:
+    """Delete the folder; what still dies in it may be in the way for a moment."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def locked(path: Path) -> AsyncIterator[None]:
+    """Alone among all processes, for the length of the block. Raises RuntimeFailure when another takes too long."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    async def take() -> bool:
+        return _try_lock(handle, fcntl.LOCK_EX)
+
+    try:
+        if not await clock.until(take, seconds=JOIN_SECONDS, pause_seconds=0.01):
+            raise errors.RuntimeFailure(f"{path}: another process has held this for {JOIN_SECONDS:g} s; end it")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
