@@ -96,10 +96,20 @@ def private_key(secret: str) -> str:
     return hmac.digest(secret.encode(), b"tenfold private pages", hashlib.sha256).hex()
 
 
+def debug_key(secret: str) -> str:
+    """What a request must say in the header Tenfold-Debug to get its own trace back. Never logged."""
+    return hmac.digest(secret.encode(), b"tenfold debug header", hashlib.sha256).hex()
+
+
 def path_from_environment() -> Path | None:
     """The bindings file named by the environment, or None outside the runtime."""
     value = os.environ.get(VARIABLE)
     return Path(value) if value else None
+
+
+def server_from_environment() -> str:
+    """The name of the server that this process runs on; empty outside the runtime."""
+    return os.environ.get(SERVER_VARIABLE, "")
 
 
 def app_from_environment() -> tuple[str, str]:

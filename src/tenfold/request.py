@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from tenfold import position
+from tenfold import position, spans
 
 
 @dataclass(slots=True)
@@ -51,6 +51,8 @@ class Request:
     """By shard, the node that this request's reads are pinned to: reads within one request are monotonic."""
     is_waiting: bool = False
     """Set by `sdk/db` while it waits for a primary: the request then does not count as work that overloads us."""
+    recorder: spans.Recorder | None = None
+    """What `tenfold trace` is shown; None unless the request asked for it with the service's debug key."""
 
     def wrote(self, at: position.Position) -> None:
         """Remember a write of this request; its later reads see it, and so does the client's next request."""
@@ -76,6 +78,13 @@ enter = _current.set
 
 leave = _current.reset
 """Undo `enter`, in the same task."""
+
+
+def recording() -> spans.Recording:
+    """Where what this task does now is written down: nowhere, unless its request is being traced."""
+    serving = _current.get()
+    recorder = None if serving is None else serving.recorder
+    return spans.NOWHERE if recorder is None else recorder.inside()
 
 
 @contextmanager

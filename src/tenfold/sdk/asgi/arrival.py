@@ -5,7 +5,7 @@ Called by `wrap` for requests that have any such header. No I/O.
 
 import time
 
-from tenfold.sdk.asgi import client, cookies, exchange, protocol, settings
+from tenfold.sdk.asgi import client, cookies, exchange, protocol, settings, tracing
 
 POSITION = b"x-tenfold-position"
 STARTED = b"x-request-start"
@@ -15,7 +15,7 @@ COOKIE = b"cookie"
 FORWARDED_FOR = b"x-forwarded-for"
 FORWARDED_PROTO = b"x-forwarded-proto"
 
-READ = frozenset((POSITION, STARTED, TRACE, KEY, COOKIE)) | client.FORWARDING
+READ = frozenset((POSITION, STARTED, TRACE, KEY, COOKIE, tracing.DEBUG)) | client.FORWARDING
 """The headers that are looked at: all others cost one look into this set."""
 
 MOST_TRACE_CHARACTERS = 128
@@ -55,6 +55,9 @@ def apply(found: Found, one: exchange.Exchange) -> None:
     if token is not None:
         one.seen = one.seen.raised(setup.positions.read(token.decode("latin-1")).values())
         one.is_known = bool(one.seen)
+    debug = found.get(tracing.DEBUG)
+    if debug is not None:
+        tracing.begin(debug, one)
 
 
 def _from_balancer(found: Found, one: exchange.Exchange, setup: settings.Settings) -> None:

@@ -109,7 +109,8 @@ class Access:
         if not self._shards.classifier.reads(query):
             return await self._write(call.__name__, query, args, timeout, extra)
         serving = _current()
-        node = self._reads.ready(serving) if timeout is None and self._is_plain else None
+        is_traced = serving is not None and serving.recorder is not None
+        node = self._reads.ready(serving) if timeout is None and self._is_plain and not is_traced else None
         connection = node.pool.take() if node is not None else None
         if node is None or connection is None:
             return await self._answer_slowly(call, query, args, timeout, extra)
@@ -142,11 +143,13 @@ class Access:
         def work(connection: Any) -> Answer:
             return call(connection, query, *args, **extra)
 
-        try:
-            return await self._reads.run(self._hooks.around(work), limits, again)
-        except reads.WritesError:
-            self._shards.classifier.learn(query)
-            return await self._write(call.__name__, query, args, None, extra)
+        with request.recording().statement(query) as span:
+            try:
+                return await self._reads.run(self._hooks.around(work), limits, again)
+            except reads.WritesError:
+                self._shards.classifier.learn(query)
+                span.decide("a replica refused it because it writes: to the primary, now and from now on")
+                return await self._write(call.__name__, query, args, None, extra)
 
     def _failed(
         self, node: nodes.Node, connection: Any, error: BaseException, cut: float, query: str
@@ -178,7 +181,9 @@ class Access:
         acquired = handout.Acquiring(lambda: self._acquire_primary(None), self.release)
         async with acquired as connection:
             try:
-                return await getattr(connection, method)(query, *args, **extra)
+                with request.recording().statement(query) as span:
+                    span.decide("it runs outside transactions: to the primary, as it is")
+                    return await getattr(connection, method)(query, *args, **extra)
             except Exception as error:
                 if not connect.is_lost(connection, error):
                     raise
@@ -192,12 +197,15 @@ class Access:
         if self._reads.is_primary_preferred:
             return await self._acquire_primary(timeout)
         limits = deadline.limits(self._options.timeout if timeout is None else timeout)
-        node, connection = await self._reads.borrow(limits.wait)
+        with request.recording().span("connection", "acquire"):
+            node, connection = await self._reads.borrow(limits.wait)
         return await self._set_up(handout.Handout(self._shards, node, connection, None))
 
     async def _acquire_primary(self, timeout: float | None) -> handout.Proxy:
         limits = deadline.limits(self._options.timeout if timeout is None else timeout)
-        lease = await self._shards.primary(self._options.shard, limits.wait)
+        with request.recording().span("connection", "acquire") as span:
+            lease = await self._shards.primary(self._options.shard, limits.wait)
+            span.decide("the primary; what runs on an acquired connection is not recorded", where=lease.node)
         return await self._set_up(handout.Handout(self._shards, lease.holder, lease.connection, lease))
 
     async def _set_up(self, given: handout.Handout) -> handout.Proxy:

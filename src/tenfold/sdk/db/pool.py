@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from tenfold import errors
+from tenfold import errors, request, spans
 from tenfold.sdk.db import connect
 
 if TYPE_CHECKING:
@@ -103,13 +103,8 @@ class Pool:
         connection = self.take()
         if connection is not None:
             return connection
-        if self._has_room():
-            self._opening += 1
-            return await self._open_one(until)
-        if may_shed and len(self._waiters) >= LONGEST_QUEUE:
-            raise errors.Overloaded(f"database: {len(self._waiters)} already wait for a connection; try again")
-        granted = await self._wait_turn(until)
-        return granted if granted is not None else await self._open_one(until)
+        with request.recording().span("wait", "connection") as span:
+            return await self._acquire_slowly(until, span, may_shed=may_shed)
 
     def give(self, connection: Connection) -> None:
         """Take back a connection whose session is as it was; the first in the queue gets it."""
@@ -184,6 +179,18 @@ class Pool:
         self._spare, self._trim_at = self.size, now + TRIM_SECONDS
         for connection in idle:
             self.discard(connection)
+
+    async def _acquire_slowly(self, until: float, span: spans.Recording, *, may_shed: bool) -> Connection:
+        """A connection when none is free: a new one, or the next that comes back."""
+        if self._has_room():
+            self._opening += 1
+            span.decide(f"none was free: one more was opened, {self.opened + self._opening} of {self.size}")
+            return await self._open_one(until)
+        if may_shed and len(self._waiters) >= LONGEST_QUEUE:
+            raise errors.Overloaded(f"database: {len(self._waiters)} already wait for a connection; try again")
+        span.decide(f"all {self.opened} are in use, {len(self._waiters)} wait already: waited for one")
+        granted = await self._wait_turn(until)
+        return granted if granted is not None else await self._open_one(until)
 
     async def _reset(self, connection: Connection) -> None:
         try:

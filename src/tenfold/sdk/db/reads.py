@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from tenfold import errors, position, request
-from tenfold.sdk.db import connect, deadline, levels, nodes, pool, primary, routing
+from tenfold.sdk.db import connect, deadline, decisions, levels, nodes, pool, primary, routing
 
 Result = TypeVar("Result")
 Work = Callable[["asyncpg.Connection[Any]"], Awaitable[Result]]
@@ -87,6 +87,7 @@ class Reads:
                 result = await work(connection)
             except BaseException as error:  # noqa: BLE001 - raised again unless the read may be tried again
                 again = self.failed(node, connection, error, limits.cut, again)
+                request.recording().note("retry", node.name, f"it gave up on the read ({type(error).__name__}): again")
             else:
                 node.pool.done(connection)
                 return result
@@ -99,8 +100,9 @@ class Reads:
             try:
                 return node, await node.pool.acquire(until)
             except pool.LostError:
-                continue
+                request.recording().note("retry", node.name, "it went away while the read waited: another node")
             except connect.UnreachableError as error:
+                request.recording().note("retry", node.name, "no connection to it could be opened: another node")
                 await primary.unreachable(self._shards.shard(self._number), node, error, until)
 
     def failed(
@@ -135,17 +137,29 @@ class Reads:
         """A node that may answer; waits for one. A short wait for a copy first, then the primary, whoever it is."""
         shard = self._shards.shard(self._number)
         loop = asyncio.get_running_loop()
+        story = _Story(shard, "" if serving is None else serving.pinned.get(self._number, ""), is_primary)
         node = None if is_primary else self.ready(serving)
         if node is None and not is_primary and self._may_catch_up(shard, serving, loop.time()):
-            node = await self._caught_up(shard, serving, min(until, loop.time() + CATCH_UP_SECONDS))
-        while node is None:
-            node = shard.primary or self.ready(serving)
-            if node is None and not await primary.news(shard, until):
-                raise errors.NoPrimary(
-                    f"database: no node of shard {self._number} may answer this read ({shard.troubles})"
-                )
+            asked_at = loop.time()
+            node = await self._caught_up(shard, serving, min(until, asked_at + CATCH_UP_SECONDS))
+            story.waited_seconds = loop.time() - asked_at
+        if node is None:
+            node = shard.primary or self.ready(serving) or await self._any(shard, serving, until)
         if serving is not None and not self._is_primary:
             serving.pinned[self._number] = node.where.name
+        if serving is not None and serving.recorder is not None:
+            request.recording().decide(self._why(serving, node, story), where=node.name)
+        return node
+
+    async def _any(self, shard: nodes.Shard, serving: request.Request | None, until: float) -> nodes.Node:
+        """The first node that may answer, when there is none now."""
+        with request.recording().span("wait", "node") as span:
+            span.decide(f"no node may answer ({shard.troubles}): waited for one")
+            while (node := shard.primary or self.ready(serving)) is None:
+                if not await primary.news(shard, until):
+                    raise errors.NoPrimary(
+                        f"database: no node of shard {self._number} may answer this read ({shard.troubles})"
+                    )
         return node
 
     def _may_catch_up(self, shard: nodes.Shard, serving: request.Request | None, now: float) -> bool:
@@ -167,6 +181,26 @@ class Reads:
         if is_any_welcome and not is_bounded:  # else it says nothing about the other copies and the other reads
             shard.hopeless_until = asyncio.get_running_loop().time() + HOPELESS_SECONDS
         return None
+
+    def _why(self, serving: request.Request, node: nodes.Node, story: "_Story") -> str:
+        """The choice in words, for the request's trace."""
+        shard = story.shard
+        level = self._level or self._usual(serving)
+        wanted = serving.seen.get(self._number) if level.kind is levels.Kind.SESSION else None
+        read = decisions.Read(
+            level=level,
+            is_named=self._level is not None,
+            wanted=wanted,
+            reflects=node.position(shard.epoch),
+            is_primary=node is shard.primary,
+            pinned=story.pinned,
+            chosen=node.name,
+            replicas=len(shard.readable),
+            nodes=len(shard.nodes),
+            waited_milliseconds=None if story.waited_seconds is None else story.waited_seconds * 1000,
+            must_be_primary=story.must_be_primary,
+        )
+        return decisions.why(read)
 
     def _usual(self, serving: request.Request | None) -> levels.Level:
         return levels.SESSION if serving is None or serving.is_known else self._shards.unknown_level
@@ -203,6 +237,16 @@ class Reads:
         if level.kind is levels.Kind.BOUNDED:
             return asyncio.get_running_loop().time() - node.reflects_at <= level.seconds
         return wanted is None or shard.proves(node, wanted)
+
+
+@dataclass(slots=True)
+class _Story:
+    """What a choice was made from, kept for the words about it."""
+
+    shard: nodes.Shard
+    pinned: str
+    must_be_primary: bool
+    waited_seconds: float | None = None
 
 
 def _is_conflict(node: nodes.Node, error: BaseException) -> bool:

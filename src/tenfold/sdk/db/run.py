@@ -46,7 +46,10 @@ async def run(
     what prevented the last try; `KeyInUse`, `KeyReused`, `NotStorable` under a key.
     """
     transaction.ensure_none_open("tf.db.run")
-    return await _Run(shards, fn, args, kwargs or {}, options, _key()).until_done()
+    key = _key()
+    with request.recording().span("run", getattr(fn, "__qualname__", type(fn).__name__)) as span:
+        span.decide("" if key is None else "Idempotency-Key: its first request, the result is kept for repeats")
+        return await _Run(shards, fn, args, kwargs or {}, options, key).until_done()
 
 
 async def execute_once(
@@ -92,8 +95,9 @@ class _Run:
         while True:
             try:
                 return await self._try(deadline)
-            except AGAIN:
+            except AGAIN as error:
                 tries += 1
+                request.recording().note("retry", "again", f"nothing was written ({type(error).__name__}): tried again")
                 if give_up_at is None:
                     give_up_at = _now() + transaction.PATIENCE_SECONDS
                 pause = PAUSE.seconds(tries)
@@ -138,7 +142,9 @@ class _Run:
             raise errors.NotCommitted("Idempotency-Key: the first request's commit was lost in a failover; run again")
         if found.at is not None:
             self.shards.wrote(found.at)
-        return self._stored(found)
+        result = self._stored(found)
+        request.recording().decide("Idempotency-Key: a repeat, it gets the first request's result without running")
+        return result
 
     def _stored(self, found: settle.Settled) -> Any:
         assert self.key is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from tenfold import errors
+from tenfold import errors, spans
 from tenfold.sdk.db import shield
 
 
@@ -21,12 +21,14 @@ class Statements:
     longer than its own `timeout` raises `TimeoutError`, as asyncpg does.
     """
 
-    __slots__ = ("_savepoints",)
+    __slots__ = ("_recording", "_savepoints")
 
     _deadline: float | None
 
     def __init__(self) -> None:
         self._savepoints = 0
+        self._recording = spans.NOWHERE
+        """The transaction's span, where its statements are written down."""
 
     @property
     def _raw(self) -> "asyncpg.Connection[Any]":
@@ -34,54 +36,54 @@ class Statements:
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None, record_class: Any = None) -> list[Any]:
         """All rows."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(query, timeout) as seconds:
             return await self._raw.fetch(query, *args, timeout=seconds, record_class=record_class)
 
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None, record_class: Any = None) -> Any:
         """The first row, or None."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(query, timeout) as seconds:
             return await self._raw.fetchrow(query, *args, timeout=seconds, record_class=record_class)
 
     async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
         """One value of the first row, or None."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(query, timeout) as seconds:
             return await self._raw.fetchval(query, *args, column=column, timeout=seconds)
 
     async def fetchmany(
         self, query: str, args: Any, *, timeout: float | None = None, record_class: Any = None
     ) -> list[Any]:
         """The statement once for each sequence of arguments, and all rows of all of them."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(query, timeout) as seconds:
             return await self._raw.fetchmany(query, args, timeout=seconds, record_class=record_class)
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """The status of the (last) command. Without arguments, `query` may be several statements."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(query, timeout) as seconds:
             return await self._raw.execute(query, *args, timeout=seconds)
 
     async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
         """The command once for each sequence of arguments."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(command, timeout) as seconds:
             await self._raw.executemany(command, args, timeout=seconds)
 
     async def copy_from_table(self, table_name: str, *, timeout: float | None = None, **options: Any) -> str:
         """A table's rows into `output=`."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(f"copy {table_name}", timeout) as seconds:
             return await self._raw.copy_from_table(table_name, timeout=seconds, **options)
 
     async def copy_from_query(self, query: str, *args: Any, timeout: float | None = None, **options: Any) -> str:
         """A query's rows into `output=`."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(query, timeout) as seconds:
             return await self._raw.copy_from_query(query, *args, timeout=seconds, **options)
 
     async def copy_to_table(self, table_name: str, *, timeout: float | None = None, **options: Any) -> str:
         """The rows of `source=` into a table."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(f"copy {table_name}", timeout) as seconds:
             return await self._raw.copy_to_table(table_name, timeout=seconds, **options)
 
     async def copy_records_to_table(self, table_name: str, *, timeout: float | None = None, **options: Any) -> str:
         """`records=` into a table."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(f"copy {table_name}", timeout) as seconds:
             return await self._raw.copy_records_to_table(table_name, timeout=seconds, **options)
 
     def cursor(self, query: str, *args: Any, **options: Any) -> Any:
@@ -90,7 +92,7 @@ class Statements:
 
     async def prepare(self, query: str, *, timeout: float | None = None, **options: Any) -> Any:
         """asyncpg's prepared statement, to be used before the transaction ends."""
-        with self._bounded(timeout) as seconds:
+        with self._bounded(query, timeout) as seconds:
             return await self._raw.prepare(query, timeout=seconds, **options)
 
     def transaction(self) -> "Savepoint":
@@ -99,24 +101,27 @@ class Statements:
         return Savepoint(self, f"tenfold_{self._savepoints}")
 
     @contextmanager
-    def _bounded(self, timeout: float | None) -> Iterator[float | None]:
+    def _bounded(self, query: str, timeout: float | None) -> Iterator[float | None]:
         """The seconds that a statement may take; running into the deadline becomes `DeadlineExceeded`."""
-        if self._deadline is None:
-            yield timeout
-            return
-        now = asyncio.get_running_loop().time
-        remaining = self._deadline - now()
-        if remaining <= 0:
-            raise errors.DeadlineExceeded("transaction: its deadline has passed; it is rolled back, nothing is written")
-        is_own = timeout is not None and timeout < remaining
-        try:
-            yield timeout if is_own else remaining
-        except TimeoutError as error:
-            if is_own or now() < self._deadline:
-                raise
-            raise errors.DeadlineExceeded(
-                "transaction: a statement still ran at the deadline; it is rolled back, nothing is written"
-            ) from error
+        with self._recording.statement(query):
+            if self._deadline is None:
+                yield timeout
+                return
+            now = asyncio.get_running_loop().time
+            remaining = self._deadline - now()
+            if remaining <= 0:
+                raise errors.DeadlineExceeded(
+                    "transaction: its deadline has passed; it is rolled back, nothing is written"
+                )
+            is_own = timeout is not None and timeout < remaining
+            try:
+                yield timeout if is_own else remaining
+            except TimeoutError as error:
+                if is_own or now() < self._deadline:
+                    raise
+                raise errors.DeadlineExceeded(
+                    "transaction: a statement still ran at the deadline; it is rolled back, nothing is written"
+                ) from error
 
 
 class Savepoint:

@@ -18,7 +18,7 @@ from typing import Any
 
 import asyncpg
 
-from tenfold import errors, position, request
+from tenfold import errors, position, request, spans
 from tenfold.kit import backoff
 from tenfold.sdk.db import commit, connect, prune, settle, shield, statements, tokens
 from tenfold.sdk.db.commit import Answer
@@ -188,10 +188,13 @@ class Transaction(statements.Statements):
             raise errors.MisuseError(f"transaction: {self._state.value} found, a new one expected; make one a try")
         ensure_none_open("a transaction")
         self._deadline = self._given_deadline or self._options.deadline()
+        self._recording = request.recording().span("transaction", self._options.isolation or "")
         lease, status = await self._begin()
         if status == tokens.IS_TAKEN:
             self._state = State.ENDED
             await shield.undisturbed(self._undo(lease))
+            self._recording.decide("the key's row is taken: its first request has committed", where=lease.node)
+            self._recording.end()
             return False
         self._lease, self._state = lease, State.OPEN
         self.task, self._previous = asyncio.current_task(), open_transaction.get()
@@ -204,7 +207,11 @@ class Transaction(statements.Statements):
         Never cut short by a cancellation: that is delivered afterwards.
         """
         lease = self._close()
-        await shield.undisturbed(self._commit(lease))
+        try:
+            with self._recording.span("commit", "commit", lease.node) as span:
+                await shield.undisturbed(self._commit(lease, span))
+        finally:
+            self._recording.end()
         if self.token is not None:
             _warn_when_late()
 
@@ -212,7 +219,13 @@ class Transaction(statements.Statements):
         """Roll back. `error` is why: a lost connection becomes `NotCommitted`, all else is the caller's to raise."""
         lease = self._close()
         is_lost = error is not None and _is_lost(lease, error)
-        await shield.undisturbed(self._undo(lease))
+        try:
+            with self._recording.span("rollback", "rollback", lease.node):
+                await shield.undisturbed(self._undo(lease))
+        finally:
+            if error is not None:
+                self._recording.fail(error)
+            self._recording.end()
         if is_lost:
             raise errors.NotCommitted(
                 f"transaction: the connection to {lease.node} was lost before COMMIT ({error}); nothing was written"
@@ -229,6 +242,19 @@ class Transaction(statements.Statements):
         return lease
 
     async def _begin(self) -> tuple[Lease, str]:
+        """A transaction on whoever is primary, and what the server said to its first message."""
+        try:
+            with self._recording.span("begin", "begin") as span:
+                lease, status = await self._open(span)
+        except BaseException as error:
+            self._recording.fail(error)
+            self._recording.end()
+            raise
+        why = "the primary: it writes" if self.token is not None else "the primary: a read-only transaction"
+        self._recording.decide(why, where=lease.node)
+        return lease, status
+
+    async def _open(self, span: spans.Recording) -> tuple[Lease, str]:
         """BEGIN and the token in one message; tried again until the deadline: nothing else has run."""
         until = self._until()
         opening = tokens.begin(self.token, self._options.isolation, is_deferrable=self._options.deferrable)
@@ -252,6 +278,7 @@ class Transaction(statements.Statements):
                     raise
                 seen = error
             tries += 1
+            span.note("retry", lease.node, f"it did not let a transaction begin ({type(seen).__name__}): tried again")
             await self._pause(tries, until, seen)
 
     async def _pause(self, tries: int, until: float, seen: BaseException) -> None:
@@ -268,7 +295,7 @@ class Transaction(statements.Statements):
                 f"transaction: no primary let it begin before the deadline ({seen}); nothing was written"
             ) from seen
 
-    async def _commit(self, lease: Lease) -> None:
+    async def _commit(self, lease: Lease, span: spans.Recording) -> None:
         if self._deadline is not None and _now() >= self._deadline:
             await self._undo(lease)
             raise errors.DeadlineExceeded("transaction: its deadline passed before COMMIT; nothing was written")
@@ -281,9 +308,13 @@ class Transaction(statements.Statements):
             raise answer.error
         if answer.verdict is commit.Verdict.UNKNOWN:
             lease.discard()
-            await self._settle(answer, until)
+            span.decide(f"its answer was lost ({type(answer.error).__name__}): settled by its token")
+            with span.span("settle", "settle") as settling:
+                await self._settle(answer, until)
+                settling.decide(f"it was committed, everything of it is in {self.at}")
         else:
             self.at = answer.at
+            span.decide(f"committed at {self.at}" if self.token is not None else "nothing to write")
             if self.token is not None:
                 await prune.sometimes(lease)
             await lease.release(reset=self._reset)
