@@ -94,6 +94,14 @@ class DatabaseNode:
     """A standby that receives from its primary."""
     last_manager: Literal["postgres", "patroni", ""] = ""
     """Who ran it last, when nobody does now; empty: unknown."""
+    connections: int = 0
+    """Sessions of clients."""
+    lag_bytes: int | None = None
+    """A standby's: what it has not replayed of what the primary has flushed; None: not known."""
+    lag_milliseconds: float | None = None
+    """A standby's: for how long the primary has been past what it holds; None: not known."""
+    synchronous_standbys: int = 0
+    """A primary's: the standbys, of those that stream from it, that a commit may wait for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,13 +91,15 @@ async def status_without_runtime(where: paths.Paths) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _guarding(runtime: service.Runtime) -> AsyncIterator[None]:
+    sampling = asyncio.create_task(runtime.sampler.watch(lambda: runtime.seats))
     watching = asyncio.create_task(guard.watch(runtime.supervisor, lambda: runtime.seats, runtime.where))
     try:
         yield
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in (watching, sampling):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 def _forward(journal: events.Journal, say: Say) -> None:

@@ -4,7 +4,8 @@ Called by the runtime before every plan and for `tenfold status`. Changes nothin
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 
 from tenfold import engines, errors
 from tenfold.engines.haproxy import admin as haproxy
@@ -15,6 +16,7 @@ from tenfold.engines.postgres import command as postgres_command
 from tenfold.engines.postgres import resting as resting_copy
 from tenfold.engines.postgres import settings as postgres_settings
 from tenfold.kit import process
+from tenfold.observation import lag
 from tenfold.observation import snapshot as snapshots
 from tenfold.runtime import migrate, publish, records, registry, seats, supervise
 
@@ -32,6 +34,8 @@ class Observer:
     def __init__(self, supervisor: supervise.Supervisor) -> None:
         self._supervisor = supervisor
         self._watchers: dict[str, postgres.Watcher] = {}
+        self._marks: tuple[lag.Mark, ...] = ()
+        """Where the primary was, and when: lag is told by it."""
         self._looking = asyncio.Lock()
         """A watcher's connection answers one question at a time; commands come when they like."""
 
@@ -51,7 +55,7 @@ class Observer:
         seen = await asyncio.gather(*(self._server(places, record) for record in servers))
         databases = await asyncio.gather(*(self.database(places, one.spec.name) for one in servers))
         balancers = await asyncio.gather(*(self._balancer(places, one) for one in servers))
-        nodes = tuple(one for one in databases if one is not None)
+        nodes = self._with_lag(places, [one for one in databases if one is not None])
         told = publish.published(places)
         published = tuple(node.name for node in told.database.shards[0].nodes) if told and told.database else ()
         return snapshots.Snapshot(
@@ -86,6 +90,8 @@ class Observer:
             timeline=told.timeline if told else 0,
             lsn=told.lsn if told else 0,
             is_streaming=facts.is_streaming if facts else False,
+            connections=facts.connections if facts else 0,
+            synchronous_standbys=facts.synchronous_standbys if facts else 0,
         )
 
     async def close(self) -> None:
@@ -93,6 +99,14 @@ class Observer:
         for watcher in self._watchers.values():
             await watcher.close()
         self._watchers.clear()
+
+    def _with_lag(
+        self, places: seats.Seats, nodes: Sequence[snapshots.DatabaseNode]
+    ) -> tuple[snapshots.DatabaseNode, ...]:
+        primary, now = _primary(nodes), time.monotonic()
+        self._marks = lag.marked(self._marks, primary, now)
+        told = self._watcher(places, self._supervisor.store.server(primary.server)).replay_seconds if primary else {}
+        return lag.measured(nodes, primary, told, self._marks, now)
 
     def _watcher(self, places: seats.Seats, record: records.ServerRecord) -> postgres.Watcher:
         address = record.spec.address(self._supervisor.store.records.network)

@@ -21,6 +21,7 @@ from tenfold.runtime import (
     apply,
     certificates,
     events,
+    figures,
     guard,
     observe,
     passwords,
@@ -30,6 +31,7 @@ from tenfold.runtime import (
     report,
     seats,
     supervise,
+    traffic,
 )
 from tenfold.topology import layout, load, tiers
 
@@ -46,6 +48,7 @@ class Runtime:
         self.secrets = passwords.load_or_make(where.secrets)
         self.supervisor = supervise.Supervisor(where, store, journal)
         self.observer = observe.Observer(self.supervisor)
+        self.sampler = traffic.Sampler()
         self.changing = asyncio.Lock()
         self._is_going_back = False
         """Going back undoes what was done: code that has changed meanwhile stays where it is not running yet."""
@@ -86,8 +89,10 @@ class Runtime:
         """What `tenfold status --json` prints."""
         topology = self.topology
         certificate = certificates.describe(topology, self.where, certificates.now())
-        body = report.status(await self.snapshot(), topology, self.journal, is_changing=self.changing.locked())
-        return {**body, "certificate": certificate}
+        snapshot, carried = await asyncio.gather(self.snapshot(), self.sampler.now(self.seats))
+        body = report.status(snapshot, topology, self.journal, is_changing=self.changing.locked())
+        body["change"] = figures.change(self.journal) if self.changing.locked() else None
+        return {**figures.added(body, snapshot, topology, carried, self.where.state), "certificate": certificate}
 
     async def plan(self, text: str) -> Json:
         """The plan to this topology, without doing anything."""

@@ -29,10 +29,10 @@ async def load(seat: engines.Seat) -> dict[str, Any] | None:
 
 async def get(address: str, port: int, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Status and body of a GET on a connection of its own. Raises OSError, or ValueError when it is no HTTP."""
-    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     reader, writer = await asyncio.open_connection(address, port, limit=MOST_BYTES)
     try:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{more}\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{lines}\r\n".encode())
         await writer.drain()
         answer = await reader.read(MOST_BYTES)
         while (more := await reader.read(MOST_BYTES)) and len(answer) < MOST_BYTES:

@@ -3,6 +3,7 @@
 A new connection for every look would cost more than the look. Never changes anything.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,10 @@ select pg_is_in_recovery() as is_standby,
        case when pg_is_in_recovery()
             then coalesce((select received_tli from pg_stat_wal_receiver), (pg_control_checkpoint()).timeline_id)
             else ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int end as timeline,
-       exists (select from pg_stat_wal_receiver where status = 'streaming') as is_streaming
+       exists (select from pg_stat_wal_receiver where status = 'streaming') as is_streaming,
+       (select count(*) from pg_stat_activity where backend_type = 'client backend') as connections,
+       (select array_agg((application_name, extract(epoch from replay_lag)::float8, sync_state in ('sync', 'quorum')))
+          from pg_stat_replication where state = 'streaming') as standbys
 """
 """A primary's timeline is in its WAL file's name: its control file names the old one for a while after a promotion."""
 
@@ -39,6 +43,12 @@ class Facts:
     """A standby that receives from its primary."""
     is_synchronous: bool
     """A primary whose commits wait for a standby."""
+    connections: int
+    """Sessions of clients, this one among them."""
+    replay_seconds: Mapping[str, float | None]
+    """By standby that streams from it, its lag as measured last; None: nothing was measured of late."""
+    synchronous_standbys: int
+    """Of these, the ones that a commit may wait for."""
 
 
 class Watcher:
@@ -61,6 +71,7 @@ class Watcher:
         except BaseException:
             self._cut()
             raise
+        standbys = row["standbys"] or []
         self._last = Facts(
             role="standby" if row["is_standby"] else "primary",
             accepts_writes=row["is_open"] and not row["is_standby"],
@@ -68,6 +79,9 @@ class Watcher:
             lsn=position.parse_lsn(row["lsn"]),
             is_streaming=row["is_streaming"],
             is_synchronous=row["is_synchronous"] and not row["is_standby"],
+            connections=row["connections"],
+            replay_seconds={name: seconds for name, seconds, _ in standbys},
+            synchronous_standbys=sum(is_synchronous for _, _, is_synchronous in standbys),
         )
         return self._last
 
@@ -75,6 +89,11 @@ class Watcher:
         """Whether its commits wait for a standby: by the last look, or a new one when that failed."""
         facts = self._last or await self.look(seconds)
         return facts is not None and facts.is_synchronous
+
+    @property
+    def replay_seconds(self) -> Mapping[str, float | None]:
+        """By standby that streams from it, its lag as PostgreSQL measured it last; by the last look."""
+        return self._last.replay_seconds if self._last else {}
 
     async def close(self) -> None:
         """End the connection; the next look opens another."""
