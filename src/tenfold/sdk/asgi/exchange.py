@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, cast
 
 from tenfold import errors, request
-from tenfold.sdk.asgi import answers, cookies, idempotency, inflight, protocol, tokens
+from tenfold.sdk.asgi import answers, cookies, idempotency, inflight, protocol, tokens, tracing
 
 log = logging.getLogger("tenfold.asgi")
 
@@ -114,6 +114,8 @@ class Exchange(request.Request):
         """The response begins: from here on the request is no longer watched, and positions cannot travel."""
         if self.has_written:
             message = {**message, "headers": [*message.get("headers", ()), *self._position_headers()]}
+        if self.recorder is not None:
+            message = tracing.onto(message, self)
         self.has_responded = True
         self.deadline = None
         tracker = self.tracker

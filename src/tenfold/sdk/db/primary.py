@@ -172,11 +172,14 @@ class Shards:
         (request.current() or self.outside).wrote(at)
 
     async def _news(self, group: nodes.Shard, deadline: float) -> None:
-        if not await news(group, deadline):
-            raise errors.NoPrimary(
-                f"database: no writable primary of shard {group.number} before the deadline ({group.troubles}); "
-                "nothing was done"
-            )
+        with request.recording().span("wait", "primary") as span:
+            span.decide(f"no node takes writes ({group.troubles}): waited for a primary")
+            while group.writable is None:
+                if not await news(group, deadline):
+                    raise errors.NoPrimary(
+                        f"database: no writable primary of shard {group.number} before the deadline "
+                        f"({group.troubles}); nothing was done"
+                    )
 
     async def _connection(
         self, group: nodes.Shard, node: nodes.Node, deadline: float, may_shed: bool
