@@ -1,4 +1,4 @@
-"""One HTTP request on its way through the app: its state, and the `send` that the app writes its response to.
+"""One HTTP request on its way through the app: its state, and the `receive` and `send` that the app gets.
 
 Made by `wrap` for every request. It sits on the hot path of everything: no coroutine, task or timer of its own where
 a plain call will do (`benchmarks/middleware.py` holds it to that).
@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import logging
 import math
+import sys
 from time import monotonic
 from typing import Any, cast
 
@@ -19,6 +20,12 @@ log = logging.getLogger("tenfold.asgi")
 MOST_HELD_BYTES = 64 * 1024
 """A 500 whose body is larger than this is no error page to be replaced."""
 
+STEADY_BYTES = 64 * 1024
+"""A body that brings so much within the request's time may take longer as a whole; one that trickles in may not."""
+
+PARTING_SECONDS = 0.25
+"""After its deadline: how long an app that listens for its client's leaving gets to end by itself."""
+
 
 class Exchange(request.Request):
     """A request, and its response so far. What is below the app sees the `request.Request` in it.
@@ -27,8 +34,20 @@ class Exchange(request.Request):
     of `Request`), and making one sets only what is its own.
     """
 
+    source: protocol.Receive
+    """The server's `receive`, or the body that was read for its key. Set by `wrap`; a WebSocket's is its own."""
     seen = tokens.NOTHING
     has_expired = False
+    cuts = 0
+    """How often we have cancelled the app's task."""
+    listener: "asyncio.Task[Any] | None" = None
+    """The task that waits for the client's next message."""
+    is_told = False
+    """Whether the listener was woken to hear that its client has left."""
+    steady_bytes = 0
+    """Of the body, since the deadline was put off for it."""
+    raised: BaseException | None = None
+    """What a framework that answers every error itself has made a 500 of."""
     queued_seconds = 0.0
     """How long it had waited at the balancer before it came here."""
     cancelled_before = 0
@@ -61,6 +80,24 @@ class Exchange(request.Request):
         self.pinned = {}
         self.began = monotonic()
 
+    async def receive(self) -> protocol.Message:
+        """The app's `receive`: what the server says, and once the deadline has passed, that the client has left."""
+        if self.has_expired:
+            return {"type": "http.disconnect"}
+        task = self.listener = asyncio.current_task()
+        try:
+            message = await self.source()
+        except asyncio.CancelledError:
+            if not self.is_told or task is None or task.uncancel() > self.cancelled_before:
+                raise
+            return {"type": "http.disconnect"}
+        finally:
+            self.listener = None
+        body = message.get("body")
+        if body:
+            self._arrived(len(body))
+        return message
+
     def send(self, message: protocol.Message) -> Any:
         """The app's `send`. Returns an awaitable, the server's own wherever possible."""
         if self.has_responded:
@@ -68,6 +105,7 @@ class Exchange(request.Request):
         if message["type"] == "http.response.start":
             if message["status"] == 500 or self.has_expired:
                 self.held = [message]
+                self.raised = self.raised or sys.exception()
                 return _done()
             return self._begin(message)
         if self.held is not None:
@@ -75,25 +113,46 @@ class Exchange(request.Request):
         return self.transport(message)
 
     def expire(self) -> None:
-        """The deadline has passed: cancel the app, once."""
-        self.expires = math.inf
+        """The deadline has passed: cancel the app, once.
+
+        An app that has another task listen for its client's leaving is told of that first: Django ends its view then,
+        and would leave it running for ever if it were cancelled itself. A sync view cannot be ended, and Django waits
+        for its thread in two places, so it takes two cancellations to have an answer in time.
+        """
         self.has_expired = True
+        listener = self.listener
+        if not self.is_told and listener is not None and listener is not self.watched:
+            self.is_told = True
+            self.expires = asyncio.get_running_loop().time() + PARTING_SECONDS
+            self.cancelled_before = listener.cancelling()
+            listener.cancel()
+            return
+        self.cut()
+        if self.is_told and self.cuts == 1:
+            self.expires = asyncio.get_running_loop().time() + PARTING_SECONDS
+
+    def cut(self) -> None:
+        """Cancel the app."""
+        self.expires = math.inf
         if self.watched is not None:
-            self.cancelled_before = self.watched.cancelling()
+            if not self.cuts:
+                self.cancelled_before = self.watched.cancelling()
+            self.cuts += 1
             self.watched.cancel()
 
     async def finish(self) -> None:
         """The app has returned without an answer that was sent: send what is held."""
-        if self.has_expired and self._is_cancelled_by_us():
+        if self.has_expired and self.is_our_doing():
             await self._give_up()
         elif self.held is not None:
-            await self.release()
+            answer = None if self.raised is None else _answer(self.raised)
+            await (self.release() if answer is None else self._say(answer))
 
     async def fail(self, error: BaseException) -> None:
         """The app has raised. Answers when the error is ours and nothing was sent, else raises it again."""
         if isinstance(error, idempotency.DisconnectedError):
             return
-        if self.has_expired and not self.has_responded and self._is_cancelled_by_us():
+        if self.has_expired and not self.has_responded and self.is_our_doing():
             await self._give_up()
             return
         answer = None if self.has_responded else _answer(error)
@@ -101,8 +160,7 @@ class Exchange(request.Request):
             if isinstance(error, Exception):
                 await self._release_or_count()
             raise error
-        self.held = None
-        await answer.give(self.send)
+        await self._say(answer)
 
     async def release(self) -> None:
         """Send what is held as it is."""
@@ -110,7 +168,7 @@ class Exchange(request.Request):
         for message in held or ():
             await (self.transport(message) if self.has_responded else self._begin(message))
 
-    def _begin(self, message: protocol.Message) -> Any:
+    def _begin(self, message: protocol.Message, transport: protocol.Send | None = None) -> Any:
         """The response begins: from here on the request is no longer watched, and positions cannot travel."""
         if self.has_written:
             message = {**message, "headers": [*message.get("headers", ()), *self._position_headers()]}
@@ -122,7 +180,7 @@ class Exchange(request.Request):
         tracker.working.discard(self)
         now = monotonic()
         tracker.meter.answered(message["status"], now - self.began, self.queued_seconds, now)
-        return self.transport(message)
+        return (transport or self.transport)(message)
 
     async def _release_or_count(self) -> None:
         """Send what is held before an error goes on to the server; without any, the server's own 500 is the answer."""
@@ -145,15 +203,31 @@ class Exchange(request.Request):
             return self.release()
         return _done()
 
-    def _is_cancelled_by_us(self) -> bool:
+    def _arrived(self, count: int) -> None:
+        """A part of the body is here. The deadline is for the app's work: while much comes, it is put off."""
+        self.steady_bytes += count
+        if self.steady_bytes >= STEADY_BYTES and not self.has_responded:
+            self.steady_bytes = 0
+            self.deadline = self.expires = self.tracker.deadline()
+
+    def is_our_doing(self) -> bool:
         """Take our own cancellation back; False when somebody else has cancelled the task too, and must be obeyed."""
-        return self.watched is None or self.watched.uncancel() <= self.cancelled_before
+        if self.watched is None or not self.cuts:
+            return True
+        for _ in range(self.cuts):
+            self.watched.uncancel()
+        return self.watched.cancelling() <= self.cancelled_before
 
     async def _give_up(self) -> None:
-        self.held = None
         log.warning("request %s: no response within its time; answered 503", self.trace)
-        self.has_expired = False
-        await answers.too_late(has_written=self.has_written).give(self.send)
+        await self._say(answers.too_late(has_written=self.has_written))
+
+    async def _say(self, answer: answers.Answer) -> None:
+        """Our own answer, in the place of whatever is held. Nothing that the app still sends comes after it."""
+        self.held = None
+        transport, self.transport = self.transport, _nowhere
+        await self._begin(answer.start, transport)
+        await transport(answer.end)
 
 
 for _field in dataclasses.fields(request.Request):
@@ -163,6 +237,10 @@ for _field in dataclasses.fields(request.Request):
 
 async def _done() -> None:
     """Nothing to wait for."""
+
+
+async def _nowhere(_: protocol.Message) -> None:
+    """Where messages go that come too late."""
 
 
 def _answer(error: BaseException) -> answers.Answer | None:

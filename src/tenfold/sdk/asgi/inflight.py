@@ -70,8 +70,7 @@ class InFlight:
     def cut(self) -> None:
         """Cancel streams and WebSockets: they end only when they are made to. Requests have their own deadline."""
         for one in self.entered - self.working:
-            if one.watched is not None:
-                one.watched.cancel()
+            one.cut()
 
     def close(self) -> None:
         """Nothing is let in and no deadline is watched any more."""
@@ -85,6 +84,10 @@ class InFlight:
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop that requests run on; None before `open` and after `close`."""
         return self._loop
+
+    def deadline(self) -> float:
+        """The deadline of a request that has its whole time from now on, in `loop.time()`."""
+        return asyncio.get_running_loop().time() + self.settings.request_seconds
 
     def is_full(self) -> bool:
         """Whether one more request is one too many.

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Protocol
 
-from tenfold.sdk.asgi import protocol
+from tenfold.sdk.asgi import protocol, raised
 
 LAST_SECONDS = 1.0
 """After an app has said that it is shut down, how long it may still take to return."""
@@ -50,6 +50,7 @@ async def run(
             if inner.startup is Startup.FAILED:
                 await send({"type": "lifespan.startup.failed", "message": inner.message})
                 return
+            raised.listen()
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await service.drain()

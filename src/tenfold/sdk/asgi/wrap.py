@@ -8,6 +8,7 @@ import asyncio
 import math
 import secrets
 import time
+from contextlib import suppress
 from itertools import count
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ LIVE = "/-/live"
 LOAD = "/-/load"
 OUR_OWN = frozenset((READY, LIVE, LOAD))
 """Paths that the app never sees."""
+
+RESTARTING: protocol.Message = {"type": "websocket.close", "code": 1012, "reason": "service restart"}
+"""What a WebSocket's client hears when this process has to end: connect again (RFC 6455's registry of codes)."""
 
 MARK = "tenfold"
 """The scope's key that says that a request has passed a door."""
@@ -52,16 +56,16 @@ class Wrapped:
             return
         tracker = self._inflight
         setup = tracker.settings
-        loop = tracker.loop
-        if loop is None or scope["path"] in OUR_OWN or len(tracker.working) >= setup.max_requests:
+        loop = asyncio.get_running_loop()
+        if loop is not tracker.loop or scope["path"] in OUR_OWN or len(tracker.working) >= setup.max_requests:
             answer = self._answer_at_the_door(scope)
             if answer is not None:
                 await answer.give(send)
                 return
-            loop = asyncio.get_running_loop()
         scope[MARK] = True
         deadline = loop.time() + setup.request_seconds
         one = exchange.Exchange(scope, send, tracker, self._trace(), deadline, asyncio.current_task(loop))
+        one.source = receive
         found = arrival.note(scope["headers"])
         token = request.enter(one)
         tracker.admit(one)
@@ -71,8 +75,8 @@ class Wrapped:
                 if one.expires <= loop.time():
                     raise answers.RefusedError(answers.queued_too_long())
                 if arrival.KEY in found and scope["method"] not in idempotency.SAFE:
-                    one.idempotency, receive = await idempotency.read(scope, receive, setup.principal(scope))
-            await self.app(scope, receive, one.send)
+                    one.idempotency, one.source = await idempotency.read(scope, receive, setup.principal(scope))
+            await self.app(scope, one.receive, one.send)
             if not one.has_responded:
                 await one.finish()
         except BaseException as error:  # noqa: BLE001 - raised again unless it is ours to answer
@@ -94,8 +98,7 @@ class Wrapped:
             return answers.text(200, "live")
         if scope["path"] == LOAD:
             return private.load(scope, tracker)
-        if tracker.loop is None:
-            raise _not_started(f"{scope['method']} {scope['path']}")
+        _ensure_started(scope, tracker)
         if tracker.is_full():
             tracker.meter.refused(time.monotonic())
             return answers.overloaded()
@@ -115,8 +118,7 @@ class Wrapped:
     async def _serve_websocket(self, scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
         """A WebSocket is a request without a deadline; its messages pass untouched."""
         tracker = self._inflight
-        if tracker.loop is None:
-            raise _not_started(f"WebSocket {scope['path']}")
+        _ensure_started(scope, tracker)
         scope[MARK] = True
         one = exchange.Exchange(scope, send, tracker, self._trace(), math.inf, asyncio.current_task())
         found = arrival.note(scope["headers"])
@@ -127,13 +129,33 @@ class Wrapped:
         tracker.entered.add(one)
         try:
             await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not one.cuts or not one.is_our_doing():
+                raise
+            with suppress(Exception):  # it has closed it by itself, or its client is gone
+                await send(RESTARTING)
         finally:
             tracker.leave(one)
             request.leave(token)
 
 
-def _not_started(what: str) -> errors.NotStarted:
-    return errors.NotStarted(
-        f"{what}: came before the lifespan began; serve the wrapped app with a server that runs the lifespan "
-        "(granian --interface asgi), or put `async with tf:` around it (in a test, say)"
-    )
+def _ensure_started(scope: protocol.Scope, tracker: inflight.InFlight) -> None:
+    """Raise when no lifespan runs, or one on another event loop; the message says how requests came here so."""
+    what = f"{scope.get('method', 'WebSocket')} {scope['path']}"
+    if tracker.loop is None and scope.get("root_path"):
+        raise errors.NotStarted(
+            f"{what}: came before the lifespan began, to an app below {scope['root_path']}: the lifespan of a mounted "
+            "app does not run; wrap the outermost app: `app = tf.wrap(app)`"
+        )
+    if tracker.loop is None:
+        raise errors.NotStarted(
+            f"{what}: came before the lifespan began; serve the wrapped app with a server that runs the lifespan "
+            "(granian --interface asgi); in a test write `with TestClient(app) as client:`, or put `async with tf:` "
+            "around httpx.ASGITransport, which runs none"
+        )
+    if tracker.loop is not asyncio.get_running_loop():
+        raise errors.WrongLoop(
+            f"{what}: came on another event loop than the one that this Tenfold was started on; start it where "
+            "requests run: `with TestClient(app) as client:` in a sync test, `async with tf:` around an httpx client in "
+            "an async one"
+        )
