@@ -11,7 +11,7 @@ from urllib.parse import quote
 import jinja2
 
 from tenfold import engines
-from tenfold.engines.haproxy import settings
+from tenfold.engines.haproxy import hop, settings
 
 CONFIGURATION = "haproxy.cfg"
 
@@ -56,6 +56,7 @@ def _configuration(wanted: settings.Settings, revision: str) -> str:
         keep_alive_seconds=settings.KEEP_ALIVE_SECONDS,
         backend=settings.backend,
         condition=_condition,
+        hop=hop,
     )
 
 

@@ -4,12 +4,13 @@ Read by `render` and `admin`. Pure. It never looks at the world, and what it der
 topology alone: while a plan adds and removes web servers, the configuration that is not about them stays the same.
 """
 
+import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenfold import engines
+from tenfold import bindings, engines
 from tenfold.topology import layout, tiers
 
 DEFAULT_WEIGHT = 100
@@ -69,6 +70,10 @@ class Settings:
     """Everything the templates need."""
 
     service: str
+    name: str
+    """The balancer's own, for traces."""
+    debug_digest: str
+    """What the debug key hashes to."""
     listen: str
     certificate: Path | None
     """Under TLS: certificate, chain and key in one file."""
@@ -78,6 +83,7 @@ class Settings:
     """`address:port` on the private network: a page at /, Prometheus text at /metrics."""
     runtime_socket: Path
     hold_script: Path
+    policy: tiers.Policy
     algorithm: str
     weights: tuple[tuple[str, int], ...]
     sticky_key: str
@@ -148,12 +154,15 @@ def of(seat: engines.Seat) -> Settings:
     balancer = topology.balancer or tiers.Balancer(servers=1)
     return Settings(
         service=topology.service.name,
+        name=seat.server.name,
+        debug_digest=_debug_digest(seat.secrets),
         listen=topology.service.listen,
         certificate=seat.certificate,
         redirect=topology.service.redirect,
         statistics=f"{seat.address}:{seat.process.port}",
         runtime_socket=runtime_socket(seat),
         hold_script=seat.config / "hold.lua",
+        policy=balancer.policy,
         algorithm=ALGORITHMS[balancer.policy],
         weights=_weights(balancer),
         sticky_key=_sticky_key(seat.secrets) if balancer.sticky else "",
@@ -185,6 +194,11 @@ def _upstream(server: layout.Server, network: int, weights: Mapping[str, int]) -
 def _weights(balancer: tiers.Balancer) -> tuple[tuple[str, int], ...]:
     """The weights that count: only the weighted policies know any."""
     return tuple(sorted(balancer.weights.items())) if balancer.policy.startswith("weighted") else ()
+
+
+def _debug_digest(secrets: engines.Secrets) -> str:
+    """As HAProxy's `sha2(256),hex` says it. To compare digests tells nobody anything by the time it takes."""
+    return hashlib.sha256(bindings.debug_key(secrets.signing).encode()).hexdigest().upper()
 
 
 def _sticky_key(secrets: engines.Secrets) -> str:
