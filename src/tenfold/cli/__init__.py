@@ -16,6 +16,8 @@ from tenfold.topology import nearest
 
 COMMANDS = {
     "new": "new",
+    "dev": "dev",
+    "run": "run",
     "up": "up",
     "down": "down",
     "status": "status",
@@ -36,6 +38,8 @@ COMMANDS = {
 
 ABOUT = {
     "new": "Scaffold a small complete app that runs at once.",
+    "dev": "Run the app here, started anew at every change.",
+    "run": "Run a command with the app's environment and database.",
     "up": "Start the service, or take over what runs already.",
     "down": "Stop the service; the data stays.",
     "status": "Servers, processes, roles and what happened last.",

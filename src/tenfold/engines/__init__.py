@@ -82,11 +82,6 @@ class Seat:
         tls = self.topology.service.tls
         return self.bindings.with_name("tls") / tls.copy_name if tls else None
 
-    @property
-    def python(self) -> str:
-        """The interpreter for the app, empty when it is tenfold's own."""
-        return self.topology.service.python
-
 
 @dataclass(frozen=True, slots=True)
 class Command:

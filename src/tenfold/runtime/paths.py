@@ -10,6 +10,7 @@
   tls/             the certificate that the front door serves, with its key, 0600
   run/             control socket, lock, engines' sockets
   servers/NAME/    data/ config/ log/ run/ of one server
+  dev/             the database, bindings and record of `tenfold dev`
 """
 
 from dataclasses import dataclass
@@ -63,6 +64,16 @@ class Paths:
     def events(self) -> Path:
         """What happened."""
         return self.state / "events.jsonl"
+
+    @property
+    def dev(self) -> Path:
+        """What `tenfold dev` keeps: nothing of the service's."""
+        return self.state / "dev"
+
+    @property
+    def dev_bindings(self) -> Path:
+        """What the app is told under `tenfold dev`."""
+        return self.dev / "bindings.json"
 
     @property
     def log(self) -> Path:

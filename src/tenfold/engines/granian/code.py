@@ -31,6 +31,13 @@ def fingerprint(seat: engines.Seat) -> str:
     return digest.hexdigest()[:16]
 
 
+def folders(folder: Path) -> Iterator[Path]:
+    """The folder and every one below it that may hold code, sorted."""
+    for root, below, _ in os.walk(folder):
+        below[:] = sorted(name for name in below if _may_hold_code(Path(root, name)))
+        yield Path(root)
+
+
 def _files(folder: Path) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if _may_hold_code(Path(root, name)))

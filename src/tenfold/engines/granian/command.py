@@ -24,7 +24,7 @@ def command(seat: engines.Seat) -> engines.Command:
     """
     setup = settings.settings(seat)
     argv = (
-        *(seat.python or sys.executable, "-m", "granian", ENTRY, "--factory"),
+        *(str(setup.interpreter), "-m", "granian", ENTRY, "--factory"),
         *("--interface", "asgi", "--host", setup.address, "--port", str(setup.port)),
         *("--workers", str(setup.workers), "--working-dir", str(setup.directory)),
         *("--backlog", str(BACKLOG), "--backpressure", str(BACKPRESSURE)),

@@ -4,11 +4,12 @@ Pure but for the app's `env_file`, which is read here and nowhere else; its valu
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tenfold import bindings, engines, errors
-from tenfold.topology import layout
+from tenfold.topology import layout, tiers
 
 SHUTDOWN_SECONDS = 5.0
 """After open requests have had their time: how long streams that were cut, and the app's shutdown, get."""
@@ -26,6 +27,7 @@ class Settings:
     app: str
     factory: str
     directory: Path
+    interpreter: Path
     workers: int
     kill_seconds: int
     """After SIGTERM, when granian kills a worker that has not ended."""
@@ -49,6 +51,7 @@ def settings(seat: engines.Seat) -> Settings:
         app=chosen.app,
         factory=chosen.factory,
         directory=(seat.project / service.directory).resolve(),
+        interpreter=interpreter(seat.project, service.python),
         workers=(group or seat.topology.web).workers,
         kill_seconds=math.ceil(service.request_seconds + SHUTDOWN_SECONDS),
         env=environment(seat),
@@ -64,9 +67,13 @@ def database_url(seat: engines.Seat) -> str:
 
 
 def environment(seat: engines.Seat) -> dict[str, str]:
+    """The app's variables."""
+    return variables(seat.project, seat.topology.service)
+
+
+def variables(project: Path, service: tiers.Service) -> dict[str, str]:
     """The app's variables: the `env_file`'s, and over them those of `env`."""
-    service = seat.topology.service
-    found = read_env_file(seat.project / service.env_file) if service.env_file else {}
+    found = read_env_file(project / service.env_file) if service.env_file else {}
     merged = {**found, **service.env}
     reserved = sorted(name for name in merged if name.startswith(RESERVED))
     if reserved:
@@ -74,6 +81,16 @@ def environment(seat: engines.Seat) -> dict[str, str]:
             f"service.env: {', '.join(reserved)} found, names that do not begin with {RESERVED} expected; rename them"
         )
     return merged
+
+
+def interpreter(project: Path, python: str) -> Path:
+    """The app's interpreter: `service.python`, relative to the project, a program or a virtual environment's folder;
+    empty: the one that runs tenfold. Links are kept: an environment is known by the name that it is called by.
+    """
+    if not python:
+        return Path(sys.executable)
+    path = project / Path(python).expanduser()
+    return path / "bin" / "python" if path.is_dir() else path
 
 
 def read_env_file(path: Path) -> dict[str, str]:
