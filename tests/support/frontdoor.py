@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -167,8 +168,10 @@ class Connection:
         self.writer = writer
 
     @classmethod
-    async def open(cls, source: str = "127.0.0.1", at: tuple[str, int] = LISTEN) -> "Connection":
-        return cls(*await asyncio.open_connection(*at, local_addr=(source, 0)))
+    async def open(
+        cls, source: str = "127.0.0.1", at: tuple[str, int] = LISTEN, trust: ssl.SSLContext | None = None
+    ) -> "Connection":
+        return cls(*await asyncio.open_connection(*at, local_addr=(source, 0), ssl=trust))
 
     async def request(
         self, path: str = "/", method: str = "GET", body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -242,6 +245,8 @@ class Load:
 
     keep_alive: int
     writes: bool
+    trust: ssl.SSLContext | None = None
+    """For a front door under TLS: whom it believes."""
     sent: int = 0
     failures: list[str] = field(default_factory=list)
     servers: Counter[str] = field(default_factory=Counter)
@@ -277,7 +282,7 @@ class Load:
 
     async def ask(self, path: str, method: str) -> Answer:
         """One request over an idle connection or a new one, which is kept afterwards if it may be."""
-        connection = self.idle.pop(0) if self.idle else await Connection.open()
+        connection = self.idle.pop(0) if self.idle else await Connection.open(trust=self.trust)
         is_kept = False
         try:
             answer = await connection.request(path, method)
@@ -291,13 +296,15 @@ class Load:
 
 
 @asynccontextmanager
-async def load(rate: float, *, keep_alive: int = 0, writes: bool = False) -> AsyncIterator[Load]:
+async def load(
+    rate: float, *, keep_alive: int = 0, writes: bool = False, trust: ssl.SSLContext | None = None
+) -> AsyncIterator[Load]:
     """A constant arrival rate while the body runs; every request has been answered, or failed, at the end.
 
     Up to `keep_alive` connections are kept and reused; 0: each request has a connection of its own. `writes`: every
     second request is a POST without a key.
     """
-    seen = Load(keep_alive, writes)
+    seen = Load(keep_alive, writes, trust)
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(seen.arrive(rate, stopping))

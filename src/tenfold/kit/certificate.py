@@ -5,6 +5,7 @@ passed in. Private keys never appear in a message.
 """
 
 import datetime
+import hashlib
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,8 +72,8 @@ def read(certificate: bytes, key: bytes) -> Certificate:
     if len(pem) > MOST_BYTES:
         raise CertificateError(f"{len(pem)} bytes found, at most {MOST_BYTES} expected; leave the root certificate out")
     leaf = chain[0]
-    fingerprint = leaf.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 (a name, not a protection)
-    return Certificate(pem, _names(leaf), fingerprint, leaf.not_valid_before_utc, leaf.not_valid_after_utc)
+    name = fingerprint(leaf.public_bytes(serialization.Encoding.DER))
+    return Certificate(pem, _names(leaf), name, leaf.not_valid_before_utc, leaf.not_valid_after_utc)
 
 
 def ensure_valid(found: Certificate, now: datetime.datetime) -> None:
@@ -109,6 +110,11 @@ def self_signed(names: Sequence[str], now: datetime.datetime) -> Certificate:
     return read(made.public_bytes(serialization.Encoding.PEM), _key_pem(key))
 
 
+def fingerprint(der: bytes) -> str:
+    """The SHA-1 of a certificate's DER form in upper case hex."""
+    return hashlib.sha1(der, usedforsecurity=False).hexdigest().upper()
+
+
 def day(moment: datetime.datetime) -> str:
     """A date for people."""
     return f"{moment:%Y-%m-%d}"
@@ -128,7 +134,7 @@ def _certificates(pem: bytes) -> list[x509.Certificate]:
 
 def _private_key(pem: bytes) -> PrivateKeyTypes:
     if b"PRIVATE KEY-----" not in pem:
-        raise CertificateError("no private key found, PEM expected (a text with BEGIN PRIVATE KEY)")
+        raise CertificateError("no private key found, PEM expected (a text with BEGIN PRIVATE KEY); name its file")
     try:
         return serialization.load_pem_private_key(_block(pem), password=None)
     except TypeError as error:  # what `cryptography` raises for a key that wants a password

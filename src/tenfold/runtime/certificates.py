@@ -125,7 +125,7 @@ def _from_files(tls: tiers.Tls, where: paths.Paths, at: datetime.datetime) -> ce
         certificates.ensure_valid(found, at)
     except certificates.CertificateError as error:
         place = f"{tls.certificate} with {tls.key}" if tls.key else tls.certificate
-        raise errors.BadInput(f"service.tls: {place}: {error}") from error
+        raise errors.BadInput(f"{where.topology.name}: service.tls: {place}: {error}") from error
     return found
 
 
@@ -133,5 +133,5 @@ def _content(key: str, path: str, where: paths.Paths) -> bytes:
     try:
         return (where.project / path).read_bytes()
     except OSError as error:
-        text = f"service.tls.{key}: {path} cannot be read ({error.strerror}), a PEM file expected"
-        raise errors.BadInput(f"{text}; the path counts from {where.project}") from error
+        text = f"{where.topology.name}: service.tls.{key}: {path} cannot be read ({error.strerror})"
+        raise errors.BadInput(f"{text}, a PEM file expected; the path counts from {where.project}") from error

@@ -77,6 +77,7 @@ class Settings:
     listen: str
     certificate: Path | None
     """Under TLS: certificate, chain and key in one file."""
+    domain: str
     redirect: str
     """`address:port` where plain HTTP is redirected to https; empty: nowhere."""
     statistics: str
@@ -94,6 +95,11 @@ class Settings:
     max_requests: int
     """Requests that this balancer gives to one server at once: its share of what the server takes."""
     request_seconds: float
+
+    @property
+    def own_name(self) -> str:
+        """What stands for the Host header that an old client does not send."""
+        return self.domain or self.listen.rpartition(":")[0]
 
     @property
     def redirected_port(self) -> str:
@@ -158,6 +164,7 @@ def of(seat: engines.Seat) -> Settings:
         debug_digest=_debug_digest(seat.secrets),
         listen=topology.service.listen,
         certificate=seat.certificate,
+        domain=topology.service.domain,
         redirect=topology.service.redirect,
         statistics=f"{seat.address}:{seat.process.port}",
         runtime_socket=runtime_socket(seat),
