@@ -13,31 +13,19 @@ import msgspec
 import uvloop
 
 from tenfold import bindings, errors
-from tenfold.cli import project, trust
+from tenfold.cli import project, trust, words
 from tenfold.runtime import paths
 from tenfold.topology import load as load_topology
-from tenfold.topology import tiers, units
+from tenfold.topology import tiers
 from tenfold.traffic import journeys, report, summary, verify
 from tenfold.traffic.load import Load
 
 Result = TypeVar("Result")
 
 
-class Duration(click.ParamType[float]):
-    """`30s`, `2m`, `500ms`, `1h`: seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        read = units.seconds(str(value))
-        if read is None:
-            self.fail(f"{value!r} found, a number with its unit (ms, s, m, h) expected, such as 30s", param, ctx)
-        return read
-
-
 @click.command()
 @click.option("--rate", type=float, default=50.0, show_default=True, help="Requests a second, over all journeys.")
-@click.option("--for", "seconds", type=Duration(), default="30s", show_default=True, help="How long: 30s, 2m.")
+@click.option("--for", "seconds", type=words.Duration(), default="30s", show_default=True, help="How long: 30s, 2m.")
 @click.option("--journeys", "reference", default="load.py", show_default=True, help="FILE[:NAME] or MODULE[:NAME].")
 @click.option("--url", help="The front door; default: `listen` in tenfold.toml.")
 @click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Believe certificates of this PEM file.")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tenfold.cli import gauges, screen
 from tenfold.runtime import events
 
 Json = dict[str, Any]
@@ -26,7 +27,6 @@ _COLOURS = {
     "killed": "red",
     "stopped": "dim",
 }
-MARKS = {"step_started": "▸", "step_done": "✓"}
 _RISKS = {"none": "green", "low": "cyan", "medium": "yellow"}
 
 
@@ -56,7 +56,7 @@ def teller() -> Callable[[events.Event], None]:
     def say(event: events.Event) -> None:
         colour = {"info": "default", "warning": "yellow", "error": "red"}[event.level]
         took = f" [dim]({event.seconds:.2f} s)[/]" if event.seconds is not None else ""
-        mark = MARKS.get(event.kind, "·")
+        mark = screen.MARKS.get(event.kind, "·")
         console.print(f"[dim]{event.at - began:7.2f}[/] [{colour}]{mark} [/]", end="")
         console.print(event.text, style=colour, markup=False, end="", soft_wrap=True)
         console.print(took)
@@ -68,16 +68,28 @@ def status(body: Json) -> None:
     """One calm table: servers, what runs on them, roles, and the last events."""
     console.print(f"[bold]{body['service']}[/]  rung: {body['rung']}  front door: {body['url']}  {body['network']}")
     _certificate(body["certificate"])
-    if body["is_changing"]:
-        console.print("[yellow]a change is being applied[/]")
+    if body["change"]:
+        console.print(f"[cyan]▸ {escape(body['change']['step'] or 'planning the next step')}[/]", soft_wrap=True)
+    for line in screen.totals(body, (), console.width):
+        console.print(line)
     console.print(_servers(body))
-    for line in _details(body):
-        console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
+    for one in body["conditions"]:
+        colour = "red" if one["severity"] == "error" else "yellow"
+        console.print(f"[{colour}]! {escape(one['text'])}[/]", soft_wrap=True)
     for name in body["missing"]:
         console.print(f"[yellow]{name}: wanted, not there yet; tenfold apply[/]")
-    for event in body["events"]:
-        at = time.strftime("%H:%M:%S", time.localtime(event["at"]))
-        console.print(f"[dim]{at}[/] {MARKS.get(event['kind'], '·')} {escape(event['text'])}", soft_wrap=True)
+    for one in body["events"]:
+        console.print(screen.event(one, console.width))
+
+
+def event(one: events.Event) -> None:
+    """One event, as `tenfold events` shows it; the lines after its first are set in."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
+    took = f" ({one.seconds:.2f} s)" if one.seconds is not None else ""
+    text = one.text.replace("\n", "\n" + " " * 22)
+    console.print(f"[dim]{at}[/] {screen.MARKS.get(one.kind, '·')} ", end="")
+    console.print(text, style=screen.LEVELS[one.level] or None, markup=False, end="", soft_wrap=True)
+    console.print(f"[dim]{took}[/]")
 
 
 def _certificate(found: Json | None) -> None:
@@ -117,17 +129,13 @@ def _role(one: Json, server: Json) -> str:
 
 
 def _note(one: Json, server: Json) -> str:
-    notes = [f"{one['restarts']} restarts"] if one["restarts"] else []
+    notes = [one["detail"]] if one["detail"] and one["state"] == "starting" else []
+    notes += [f"{one['restarts']} restarts"] if one["restarts"] else []
     node = server["database"]
     if one["engine"] in ("postgres", "patroni") and node and node["is_reachable"] and node["role"] == "standby":
         notes.append("streams" if node["is_streaming"] else "does not stream")
+        notes.append(f"behind {gauges.size(node['lag_bytes'])}, {gauges.milliseconds(node['lag_milliseconds'])}")
     return ", ".join(notes)
-
-
-def _details(body: Json) -> list[str]:
-    """Why processes are not ready: too long for a column."""
-    pairs = ((server["name"], one) for server in body["servers"] for one in server["processes"])
-    return [f"{one['name']} on {name}: {one['detail']}" for name, one in pairs if one["detail"]]
 
 
 def _coloured(state: str) -> str:

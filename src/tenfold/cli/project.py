@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from tenfold import errors
-from tenfold.runtime import client, paths
+from tenfold.runtime import client, paths, records
 
 Result = TypeVar("Result")
 
@@ -47,6 +47,11 @@ def text(project: paths.Paths) -> str:
 def connect(project: paths.Paths) -> client.Client:
     """A client of the project's runtime; whether one runs shows at the first call."""
     return client.Client(project.control)
+
+
+def servers(project: paths.Paths) -> list[str]:
+    """The names of the servers that are recorded, whether a runtime runs or not."""
+    return list(records.Store.open(project.records).records.servers)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:

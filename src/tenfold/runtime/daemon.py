@@ -85,7 +85,7 @@ async def status_without_runtime(where: paths.Paths) -> dict[str, Any]:
     """`tenfold status` when no runtime runs: looks, and changes nothing. Raises NotRunning before the first `up`."""
     if not where.records.exists():
         raise errors.NotRunning(f"{where.project}: nothing was ever started here; start it with: tenfold up -d")
-    async with service.opened(where, wait_seconds=2.0) as runtime:
+    async with service.looked_at(where) as runtime:
         return await runtime.status()
 
 

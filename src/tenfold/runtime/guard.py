@@ -40,6 +40,8 @@ async def watch(supervisor: supervise.Supervisor, places: Callable[[], seats.Sea
             if time.monotonic() - rotated_at > LOGS_SECONDS:
                 rotated_at = time.monotonic()
                 await asyncio.to_thread(logs.rotate, where)
+        except errors.NotRunning:
+            pass  # nothing was ever started here, so there is nothing to guard
         except (errors.TenfoldError, OSError) as error:
             supervisor.journal.say("guard_failed", str(error), level="error")
             await asyncio.sleep(1.0)

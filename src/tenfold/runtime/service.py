@@ -233,6 +233,16 @@ async def opened(where: paths.Paths, *, wait_seconds: float = 0.0) -> AsyncItera
         os.close(handle)
 
 
+@asynccontextmanager
+async def looked_at(where: paths.Paths) -> AsyncIterator[Runtime]:
+    """A runtime that only looks, without the lock: it is in nobody's way, and whoever holds the lock not in its."""
+    runtime = Runtime(where, records.Store.open(where.records), events.Journal(where.events))
+    try:
+        yield runtime
+    finally:
+        await runtime.observer.close()
+
+
 def _ensure_installed(topology: tiers.Topology) -> None:
     """Before anything happens: every engine that the topology needs is there."""
     registry.ensure_installed({one.engine for server in layout.layout(topology).servers for one in server.processes})

@@ -1,0 +1,108 @@
+"""The kinds of words that arguments and options take: each completes itself in a shell, and knows what was meant.
+
+Used by the commands. Nothing here talks to a runtime, and what is imported is light: a completion must be quick.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from tenfold import errors
+from tenfold.cli import lazily
+from tenfold.topology import nearest
+
+
+class Duration(click.ParamType[float]):
+    """`30s`, `2m`, `500ms`, `1h`: seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from tenfold.topology import units  # late: it loads pydantic
+
+        read = units.seconds(str(value))
+        if read is None:
+            self.fail(f"{value!r} found, a number with its unit (ms, s, m, h) expected, such as 30s", param, ctx)
+        return read
+
+
+class _Names(click.ParamType[str]):
+    """A name out of a few, which are looked up when a shell asks for them."""
+
+    def known(self, ctx: click.Context) -> Iterable[str]:
+        """The names."""
+        raise NotImplementedError
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so; none when they cannot be told."""
+        try:
+            return [CompletionItem(one) for one in self.known(ctx) if one.startswith(incomplete)]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+
+class Rung(_Names):
+    """A rung's name. Whether there is such a one, the command says."""
+
+    name = "rung"
+
+    def known(self, ctx: click.Context) -> Iterable[str]:
+        return [rung.name for rung in lazily.module("tenfold.topology.rungs").RUNGS if rung.is_built]
+
+
+class Section(_Names):
+    """A section of tenfold.toml."""
+
+    name = "section"
+
+    def known(self, ctx: click.Context) -> Iterable[str]:
+        from tenfold.topology import reference
+
+        return reference.SECTIONS
+
+
+class Server(_Names):
+    """A server's name; `tiers`: or a tier's, a process's, or `runtime`. `tier`: only its servers."""
+
+    name = "server"
+
+    def __init__(self, *, tiers: bool = False, process: str = "") -> None:
+        self._with_tiers = tiers
+        self._process = process
+
+    def known(self, ctx: click.Context) -> Iterable[str]:
+        servers = {name: one for name, one in recorded(ctx).items() if self._has_process(one)}
+        if not self._with_tiers:
+            return list(servers)
+        tiers = {one["spec"]["tier"] for one in servers.values()}
+        processes = {name for one in servers.values() for name in one["processes"]}
+        return [*servers, *sorted(tiers | processes), "runtime"]
+
+    def _has_process(self, server: dict[str, Any]) -> bool:
+        return not self._process or self._process in server["processes"] or "patroni" in server["processes"]
+
+
+def recorded(ctx: click.Context) -> dict[str, Any]:
+    """The servers in the service's records, by name: read as they are, without the models that check them."""
+    from tenfold.runtime import paths
+
+    chosen: str | None = ctx.find_root().params.get("file")
+    found = Path(chosen).resolve() if chosen else paths.find(Path.cwd()) or paths.find_state(Path.cwd())
+    if found is None:
+        return {}
+    servers: dict[str, Any] = json.loads(paths.Paths(found).records.read_bytes())["servers"]
+    return servers
+
+
+def ensure_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise BadInput when there is no such thing, with all that there are and the one that was probably meant."""
+    names = list(known)
+    if name not in names:
+        there = ", ".join(names) or "none"
+        raise errors.BadInput(f"{name}: no such {what}; there are {there}{nearest.hint(name, names)}")
