@@ -7,13 +7,15 @@ when its answer does not come in time the connection is cut, which leaves the se
 import asyncio
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from tenfold import errors, position
 from tenfold.sdk.db import connect
-from tenfold.sdk.db.primary import Lease
+
+if TYPE_CHECKING:
+    from tenfold.sdk.db.primary import Lease  # which imports us, through `following`
 
 COMMIT = "set local client_min_messages = warning; commit; {reset} select tenfold.report_position()"
 """One message. The first part keeps a cancelled wait for replicas audible, the others save two round trips: the
@@ -21,6 +23,9 @@ session is reset for its next user, and the position is read after the commit ha
 
 POSITION_REPORTED = "TF001"
 """The SQLSTATE of the notice by which `tenfold.report_position()` answers."""
+
+WRITE_REPORTED = "TF002"
+"""The SQLSTATE of the notice by which `tenfold.report_write()` says that this transaction has written."""
 
 NEVER_COMMITTED = ("23", "40", "44", "P0")
 """Classes of errors that only a transaction that is being rolled back raises at its COMMIT: deferred constraints and
@@ -44,28 +49,31 @@ class Answer:
     error: BaseException | None = None
 
 
-class _Notices:
+class Notices:
     """What the server said beside its answer. asyncpg delivers it before it wakes who waits for the answer."""
 
-    __slots__ = ("lsn", "warning")
+    __slots__ = ("has_written", "lsn", "warning")
 
     def __init__(self) -> None:
+        self.has_written = False
         self.lsn: int | None = None
         self.warning = ""
 
     def __call__(self, _: Any, message: Any) -> None:
         if message.sqlstate == POSITION_REPORTED:
             self.lsn = position.parse_lsn(message.message)
+        elif message.sqlstate == WRITE_REPORTED:
+            self.has_written = True
         elif message.severity_en == "WARNING":
             self.warning = message.message
 
 
-async def send(lease: Lease, until: float) -> Answer:
+async def send(lease: "Lease", until: float) -> Answer:
     """Commit the lease's open transaction, reset its session, and say what became of it.
 
     Waits for the answer until `until` (`loop.time()`), and cuts the connection then. The lease stays the caller's.
     """
-    connection, notices = lease.connection, _Notices()
+    connection, notices = lease.connection, Notices()
     timer = asyncio.get_running_loop().call_at(until, lease.discard)
     connection.add_log_listener(notices)
     try:
@@ -97,7 +105,7 @@ def judge(error: asyncpg.PostgresError) -> Answer:
     return Answer(Verdict.UNKNOWN, error=error)
 
 
-async def _position(lease: Lease, lsn: int | None, until: float) -> position.Position | None:
+async def _position(lease: "Lease", lsn: int | None, until: float) -> position.Position | None:
     """Where the log was flushed after the commit; asked again if the notice did not come, None if that fails too."""
     if lsn is None:
         try:

@@ -143,8 +143,9 @@ class Database(Way):
     async def connect(self, *_: Any, **arguments: Any) -> "asyncpg.Connection[Any]":
         """A new connection to the current primary, the caller's own to close: SQLAlchemy's `async_creator`.
 
-        Waits for a primary up to the request's deadline (else 10 s), then raises `NoPrimary`. What is written on it
-        is not part of the session's position.
+        Waits for a primary up to the request's deadline (else 10 s), then raises `NoPrimary`. It closes itself when
+        another node becomes the primary. What a COMMIT on it has written is part of the session's position. Nothing is
+        repeated and no lost answer is settled on it.
         """
         until = deadline.limits(arguments.pop("timeout", None)).wait
         return await self._shards.connect(self._options.shard, until, arguments)

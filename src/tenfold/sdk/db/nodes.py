@@ -4,9 +4,11 @@ Written by `prober`, and by whoever runs into a node that is not what it was (`S
 `routing`. No I/O of its own; times are `loop.time()`.
 """
 
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from tenfold import bindings, position
 from tenfold.sdk.db import pool, routing, signal
@@ -29,15 +31,24 @@ class Sighting:
     """Flushed (primary) or replayed (replica)."""
 
 
+class Follower(Protocol):
+    """A connection in somebody else's pool that is of use on the primary only."""
+
+    def terminate(self) -> None:
+        """Close it at once."""
+
+
 class Node:
     """One PostgreSQL as this process sees it. `sighting` is None while nothing certain is known."""
 
-    __slots__ = ("doubted_at", "pool", "reflects_at", "shard", "sighting", "trouble", "where")
+    __slots__ = ("doubted_at", "followers", "pool", "reflects_at", "shard", "sighting", "trouble", "where")
 
     def __init__(self, where: bindings.DatabaseNode, shard: int, connections: pool.Pool) -> None:
         self.where = where
         self.shard = shard
         self.pool = connections
+        self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+        """Connections that were opened because this node was the primary, and are not ours to keep."""
         self.sighting: Sighting | None = None
         self.doubted_at = float("-inf")
         self.reflects_at = float("-inf")
@@ -49,6 +60,12 @@ class Node:
     def name(self) -> str:
         """Its name in the bindings."""
         return self.where.name
+
+    def dismiss(self) -> None:
+        """This node is certainly not the primary: whoever follows it sees its connection closed, and opens another."""
+        followers, self.followers = self.followers, weakref.WeakSet()
+        for follower in followers:
+            follower.terminate()
 
     def position(self, epoch: int) -> position.Position | None:
         """How far this copy had come when last seen, or None when that is not known."""
@@ -145,6 +162,7 @@ class Shard:
         """The node is no longer named by the bindings: what runs on it ends in peace, nothing new begins."""
         node = self.nodes.pop(name)
         self._forget(node)
+        node.dismiss()
         node.pool.retire()
 
     def proves(self, node: Node, wanted: position.Position) -> bool:
@@ -182,6 +200,10 @@ class Shard:
         self.primary = routing.newest_primary(self.nodes.values())
         last = self._samples[-1][0] if self._samples and self.primary is not None else None
         self.readable = routing.readable(self.nodes.values(), last)
+        for node in self.nodes.values():
+            is_known = node.sighting is not None or self.primary is not None
+            if node.followers and node is not self.primary and is_known:
+                node.dismiss()
 
 
 def _role(node: Node) -> str:

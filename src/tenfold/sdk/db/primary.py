@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from tenfold import bindings, errors, position, request
-from tenfold.sdk.db import classify, connect, levels, nodes, pool, prober
+from tenfold.sdk.db import classify, connect, following, levels, nodes, pool, prober
 
 log = logging.getLogger("tenfold.db")
 
@@ -22,6 +22,19 @@ FIRST_LOOK_SECONDS = 3.0
 
 FULL_PAUSE_SECONDS = 0.05
 """Before the next try with a server that said `too many connections`."""
+
+
+NOT_STARTED = (
+    "tf.db is not started: write `app = tf.wrap(app)` at the end of the app's module (`tenfold up` wraps it by itself) "
+    "and use it in requests and in the app's lifespan, not at import; in a script or a test write `async with tf:`"
+)
+
+WRONG_LOOP = (
+    "tf.db was used on another event loop, or in another thread, than the one that it was started on; `asyncio.run` "
+    "makes a loop of its own. In async code write `await tf.db.fetch('select ...')`; in a sync endpoint of FastAPI, "
+    "Starlette or Litestar `anyio.from_thread.run(tf.db.fetch, 'select ...')`; in a sync view of Django "
+    "`async_to_sync(tf.db.fetch)('select ...')`, of asgiref.sync"
+)
 
 
 @dataclass(slots=True)
@@ -78,6 +91,7 @@ class Shards:
         """What this process has written outside any request: its reads outside requests see it."""
         self._probers: dict[nodes.Node, tuple[prober.Prober, asyncio.Task[None]]] = {}
         self.is_started = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self, database: bindings.Database) -> None:
         """Watch every node. Returns when each has been asked once, or after `FIRST_LOOK_SECONDS`.
@@ -85,6 +99,7 @@ class Shards:
         A database that is down does not make it fail: reads and writes wait for it, up to their deadlines.
         """
         self.is_started = True
+        self._loop = asyncio.get_running_loop()
         self.update(database)
         until = asyncio.get_running_loop().time() + FIRST_LOOK_SECONDS
         for shard in list(self.by_number.values()):
@@ -143,24 +158,34 @@ class Shards:
                 node.pool.give(connection)
 
     async def connect(self, shard: int, deadline: float, arguments: dict[str, Any]) -> "asyncpg.Connection[Any]":
-        """A new connection to the writable primary, the caller's own: in no pool. Raises like `primary`."""
+        """A new connection to the writable primary, the caller's own: in no pool. Raises like `primary`.
+
+        It closes itself when the primary is another one; see `following`.
+        """
         group = self.shard(shard)
+        arguments = {**arguments, "connection_class": following.Following}
         while True:
             node = group.writable
-            if node is None:
+            if node is None or node.sighting is None:
                 await self._news(group, deadline)
                 continue
+            timeline = node.sighting.timeline
             try:
-                return await self.connector.open(node.where, connect.CONNECT_SECONDS, **arguments)
+                connection = await self.connector.open(node.where, connect.CONNECT_SECONDS, **arguments)
             except connect.UnreachableError as error:
                 await unreachable(group, node, error, deadline)
+                continue
+            lease = Lease(connection, shard, group.epoch, timeline, node.name, group, node)
+            if await self._follow(lease) and node is group.writable:
+                return connection
+            connection.terminate()
 
     def shard(self, number: int) -> nodes.Shard:
-        """What is known of one shard. Raises `NotStarted` before `start`."""
+        """What is known of one shard. Raises `NotStarted` before `start`, `WrongLoop` elsewhere than on its loop."""
         if not self.is_started:
-            raise errors.NotStarted(
-                "tf.db is not started: use it inside the app's lifespan, or `async with tf:` in a script"
-            )
+            raise errors.NotStarted(NOT_STARTED)
+        if asyncio._get_running_loop() is not self._loop:
+            raise errors.WrongLoop(WRONG_LOOP)
         return self.by_number[number]
 
     def history(self, shard: int) -> position.History:
@@ -180,6 +205,18 @@ class Shards:
                         f"database: no writable primary of shard {group.number} before the deadline "
                         f"({group.troubles}); nothing was done"
                     )
+
+    async def _follow(self, lease: Lease) -> bool:
+        """Whether a new connection now follows its primary."""
+        connection: Any = lease.connection
+        try:
+            await connection.follow(lease, self.wrote)
+        except connect.ANSWERS:
+            return False
+        except BaseException:
+            connection.terminate()
+            raise
+        return True
 
     async def _connection(
         self, group: nodes.Shard, node: nodes.Node, deadline: float, may_shed: bool

@@ -39,6 +39,18 @@ $body$;
 comment on function tenfold.report_position() is
     'Tells the client how far the log is flushed, in the same message as its COMMIT.';
 
+create or replace function tenfold.report_write() returns void
+    language plpgsql
+as $body$
+begin
+    if pg_current_xact_id_if_assigned() is not null then
+        raise notice using errcode = 'TF002', message = 'written';
+    end if;
+end
+$body$;
+comment on function tenfold.report_write() is
+    'Tells the client, before its COMMIT, whether this transaction has written.';
+
 create or replace function tenfold.timeline_history() returns text
     language sql
     security definer
@@ -94,6 +106,7 @@ grant usage on schema tenfold to {role};
 grant select on tenfold.version to {role};
 grant select, insert, update, delete on tenfold.commit to {role};
 grant execute on function tenfold.report_position() to {role};
+grant execute on function tenfold.report_write() to {role};
 grant execute on function tenfold.timeline_history() to {role};
 """
 
