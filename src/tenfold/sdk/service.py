@@ -3,6 +3,7 @@
 Made by apps at import, where it does no I/O; started and stopped by the lifespan (`asgi/lifespan`) or `async with tf:`.
 """
 
+import asyncio
 import dataclasses
 import hashlib
 import weakref
@@ -76,8 +77,13 @@ class Tenfold:
     async def start(self) -> None:
         """Read the bindings and start what hangs on them. A second start counts, and wants a second stop.
 
-        Raises BadBindings, and leaves nothing running then.
+        Raises BadBindings, and leaves nothing running then; WrongLoop when it is started on another event loop.
         """
+        if self._starts and self.inflight.loop is not asyncio.get_running_loop():
+            raise errors.WrongLoop(
+                "this Tenfold is started already, on another event loop; start it once, or make one for each loop "
+                "(in tests: use pytest fixtures and the app on the same loop)"
+            )
         if self._starts == 0:
             database = self._read_bindings()
             try:

@@ -156,6 +156,5 @@ def _ensure_started(scope: protocol.Scope, tracker: inflight.InFlight) -> None:
     if tracker.loop is not asyncio.get_running_loop():
         raise errors.WrongLoop(
             f"{what}: came on another event loop than the one that this Tenfold was started on; start it where "
-            "requests run: `with TestClient(app) as client:` in a sync test, `async with tf:` around an httpx client in "
-            "an async one"
+            "requests run: `with TestClient(app) as client:` in a sync test, `async with tf:` in an async one"
         )

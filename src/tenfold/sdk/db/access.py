@@ -48,39 +48,41 @@ class Access:
         self._is_plain = options.timeout is None and not hooks
         """Whether nothing but routing stands between a read and its connection."""
 
-    def fetch(self, query: str, *args: Any, timeout: float | None = None, record_class: Any = None) -> Answer:
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None, record_class: Any = None) -> Any:
         """All rows of a query, as `asyncpg.Record`s."""
-        return self._answer(_fetch, query, args, timeout, record_class=record_class)
+        return await self._answer(_fetch, query, args, timeout, record_class=record_class)
 
-    def fetchrow(self, query: str, *args: Any, timeout: float | None = None, record_class: Any = None) -> Answer:
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None, record_class: Any = None) -> Any:
         """The first row of a query, or None."""
-        return self._answer(_fetchrow, query, args, timeout, record_class=record_class)
+        return await self._answer(_fetchrow, query, args, timeout, record_class=record_class)
 
-    def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Answer:
+    async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
         """One value of the first row of a query, or None."""
-        return self._answer(_fetchval, query, args, timeout, column=column)
+        return await self._answer(_fetchval, query, args, timeout, column=column)
 
-    def fetchmany(
+    async def fetchmany(
         self, query: str, args: Iterable[Any], *, timeout: float | None = None, record_class: Any = None
-    ) -> Answer:
+    ) -> Any:
         """The rows of a query run for each sequence of arguments, in one transaction."""
-        return self._answer(_fetchmany, query, (list(args),), timeout, record_class=record_class)
+        return await self._answer(_fetchmany, query, (list(args),), timeout, record_class=record_class)
 
-    def execute(self, query: str, *args: Any, timeout: float | None = None) -> Answer:
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> Any:
         """A statement (or, without arguments, several); returns the status of the last, such as `UPDATE 1`."""
-        return self._answer(_execute, query, args, timeout)
+        return await self._answer(_execute, query, args, timeout)
 
     async def executemany(self, command: str, args: Iterable[Any], *, timeout: float | None = None) -> None:
         """A statement for each sequence of arguments, in one transaction."""
         await self._write("executemany", command, (args,), timeout, {})
 
-    def copy_from_query(self, query: str, *args: Any, output: Any, timeout: float | None = None, **kw: Any) -> Answer:
+    async def copy_from_query(
+        self, query: str, *args: Any, output: Any, timeout: float | None = None, **kw: Any
+    ) -> Any:
         """The rows of a query written to `output`. Not tried again when the server dies: some may be written."""
-        return self._copy_out(_copy_from_query, query, (query, *args), timeout, {"output": output, **kw})
+        return await self._copy_out(_copy_from_query, query, (query, *args), timeout, {"output": output, **kw})
 
-    def copy_from_table(self, table_name: str, *, output: Any, timeout: float | None = None, **kw: Any) -> Answer:
+    async def copy_from_table(self, table_name: str, *, output: Any, timeout: float | None = None, **kw: Any) -> Any:
         """A table's rows written to `output`. Not tried again when the server dies: some may be written."""
-        return self._copy_out(_copy_from_table, "table x", (table_name,), timeout, {"output": output, **kw})
+        return await self._copy_out(_copy_from_table, "table x", (table_name,), timeout, {"output": output, **kw})
 
     async def copy_to_table(self, table_name: str, *, source: Any, timeout: float | None = None, **kw: Any) -> Any:
         """The rows of `source` into a table, all or none."""

@@ -109,6 +109,7 @@ class _Run:
         """One transaction with a token of its own, or the key's."""
         token = self.key[1] if self.key else None
         tx = transaction.Transaction(self.shards, self.options, token=token, deadline=deadline)
+        tx.work = self.fn
         if not await tx.start():
             return await self._repeated(deadline)
         try:

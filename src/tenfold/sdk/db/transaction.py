@@ -20,7 +20,7 @@ import asyncpg
 
 from tenfold import errors, position, request, spans
 from tenfold.kit import backoff
-from tenfold.sdk.db import commit, connect, prune, settle, shield, statements, tokens
+from tenfold.sdk.db import commit, connect, late, prune, settle, shield, statements, tokens
 from tenfold.sdk.db.commit import Answer
 from tenfold.sdk.db.primary import Lease, Shards
 
@@ -112,6 +112,7 @@ class Transaction(statements.Statements):
         "settled",
         "task",
         "token",
+        "work",
     )
 
     def __init__(
@@ -133,6 +134,8 @@ class Transaction(statements.Statements):
         self._after: list[AfterCommit] = []
         self._previous: Transaction | None = None
         self.task: asyncio.Task[Any] | None = None
+        self.work: Callable[..., Any] | None = None
+        """What `tf.db.run` runs in it: the name of the place when the stack does not show it."""
         self.token: tokens.Token | None = token or (None if options.readonly else tokens.fresh())
         """What settles an unknown outcome; None in a read-only transaction, where there is nothing to settle."""
         self.at: position.Position | None = None
@@ -213,7 +216,7 @@ class Transaction(statements.Statements):
         finally:
             self._recording.end()
         if self.token is not None:
-            _warn_when_late()
+            late.warn(self.work)
 
     async def rollback(self, error: BaseException | None = None) -> None:
         """Roll back. `error` is why: a lost connection becomes `NotCommitted`, all else is the caller's to raise."""
@@ -370,20 +373,3 @@ def _now() -> float:
 def _is_lost(lease: Lease, error: BaseException) -> bool:
     """Whether `error` is the connection's end, and not one of the app's own (an HTTP client's OSError, say)."""
     return lease.connection.is_closed() and connect.is_trouble(error)
-
-
-_warned_late = False
-
-
-def _warn_when_late() -> None:
-    """Once a process: the code that does it does it with every request."""
-    global _warned_late  # noqa: PLW0603 - one warning a process
-    serving = request.current()
-    if serving is None or not serving.has_responded or _warned_late:
-        return
-    _warned_late = True
-    log.warning(
-        "a write ended after its response had begun (a `yield` dependency that commits, a background task): "
-        "its position cannot reach the client, whose next read may not see it; commit before the response begins",
-        stack_info=True,
-    )
