@@ -4,6 +4,7 @@ Called by `client`. Strict where a forgiving client would hide an app's mistake:
 is not kept, a `__Host-` cookie must be what its name promises.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -54,6 +55,18 @@ class Jar:
         self._cookies.pop((name, scope), None)
         if expires_at > now:
             self._cookies[name, scope] = Cookie(name, value.strip(), scope, "secure" in said, expires_at)
+
+    @property
+    def host(self) -> str:
+        """Whose cookies they are."""
+        return self._host
+
+    def __iter__(self) -> Iterator[Cookie]:
+        return iter(list(self._cookies.values()))
+
+    def put(self, cookie: Cookie) -> None:
+        """Keep a cookie that was kept before."""
+        self._cookies[cookie.name, cookie.path] = cookie
 
     def clear(self) -> None:
         """Forget everything."""

@@ -108,10 +108,10 @@ class Access:
 
     async def _answer(self, call: Call, query: str, args: Any, timeout: float | None, **extra: Any) -> Any:
         """One statement. The quick way first: a read, a proven copy, a free connection."""
-        if not self._shards.classifier.reads(query):
-            return await self._write(call.__name__, query, args, timeout, extra)
         serving = _current()
         is_traced = serving is not None and serving.recorder is not None
+        if not (self._looked_at(query) if is_traced else self._shards.classifier.reads(query)):
+            return await self._write(call.__name__, query, args, timeout, extra)
         node = self._reads.ready(serving) if timeout is None and self._is_plain and not is_traced else None
         connection = node.pool.take() if node is not None else None
         if node is None or connection is None:
@@ -127,6 +127,15 @@ class Access:
             node.pool.done(connection)
             return result
         return await self._answer_slowly(call, query, args, timeout, extra, again)
+
+    def _looked_at(self, query: str) -> bool:
+        """Whether it only reads; the first look at a statement takes time that a trace shows."""
+        classifier = self._shards.classifier
+        if classifier.knows(query):
+            return classifier.reads(query)
+        with request.recording().span("classify", "statement") as span:
+            span.decide("parsed, to learn whether it only reads: the first time that this process meets it")
+            return classifier.reads(query)
 
     async def _answer_slowly(
         self,

@@ -53,6 +53,10 @@ class Classifier:
         known = self._kinds.get(query)
         return known if known is not None else self._classify(query)
 
+    def knows(self, query: str) -> bool:
+        """Whether it has been looked at before."""
+        return query in self._kinds
+
     def reads(self, query: str) -> bool:
         """Whether it only reads; the quick form of `kind` for the read path."""
         return self._kinds.get(query) is Kind.READS or self.kind(query) is Kind.READS
