@@ -1,6 +1,7 @@
 """The front door under TLS: HTTP/2, the redirect, Secure cookies, certificates renewed and doors changed under load."""
 
 import asyncio
+import datetime
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,9 +17,10 @@ from support.certificates import Authority, Pair
 from support.frontdoor import House
 from tenfold import engines, errors
 from tenfold.engines import haproxy
-from tenfold.engines.haproxy import admin, console, settings
+from tenfold.engines.haproxy import admin, console, render, settings
 from tenfold.kit import certificate as kit
-from tenfold.kit import files, process
+from tenfold.kit import clock, files, process
+from tenfold.runtime import events, paths, renewal
 from tenfold.topology import tiers
 
 pytestmark = pytest.mark.anyio
@@ -51,14 +53,15 @@ def seat(house: House, number: int = 0, *, tls: bool = True, balancers: int = 1,
     if tls:
         service = service.model_copy(update={"tls": TLS, "redirect_http": f"{HOST}:8081"})
     balancer = tiers.Balancer(servers=balancers, sticky=sticky)
-    return frontdoor.seat(house.folder, frontdoor.topology(service=service, balancer=balancer), number)
+    made = frontdoor.seat(house.folder, frontdoor.topology(service=service, balancer=balancer), number)
+    return replace(made, bindings=paths.Paths(house.folder / "tenfold.toml").bindings)
 
 
 def keep(where: engines.Seat, pair: Pair) -> kit.Certificate:
     """Put a certificate where the front door reads it."""
     found = kit.read(pair.certificate, pair.key)
     assert where.certificate is not None
-    files.make_private(where.certificate.parent)
+    where.certificate.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(where.certificate, found.pem)
     return found
 
@@ -212,6 +215,52 @@ async def test_what_a_dead_runtime_left_half_done_does_not_stand_in_the_way(
     assert "*" not in await console.ask(socket, "show ssl cert")
 
 
+async def test_what_a_runtime_that_died_between_two_doors_left_is_made_up_for_by_the_next(
+    house: House, authority: Authority, trust: ssl.SSLContext
+) -> None:
+    first, second = (seat(house, number, balancers=2) for number in (0, 1))
+    keep(first, issue(authority))
+    for where in (first, second):
+        await house.door(where)
+    sockets = tuple(settings.runtime_socket(where) for where in (first, second))
+    renewed = issue(authority)
+    renewed.write(house.folder)
+    new = keep(first, renewed)
+    assert first.certificate is not None
+    await admin.take_certificate(sockets[0], first.certificate, new.pem, new.fingerprint)
+
+    next_runtime = renewal.Renewal(paths.Paths(house.folder / "tenfold.toml"), events.Journal(None))
+    await next_runtime.look(first.topology, sockets, authority.now)
+
+    assert [new.fingerprint] * 2 == [await admin.certificate(one, first.certificate) for one in sockets]
+
+
+async def test_a_renewal_that_haproxy_refuses_is_told_and_the_copy_stays(house: House, authority: Authority) -> None:
+    """Else the door would not open again after a restart. The settings are made stricter than the check is."""
+    where = seat(house)
+    old = keep(where, issue(authority))
+    frontdoor.write(where)
+    text = (where.config / render.CONFIGURATION).read_text()
+    strict = text.replace("tune.bufsize 32768", "tune.bufsize 16384")
+    files.write_atomically(where.config / render.CONFIGURATION, strict)
+    door = await frontdoor.spawn(haproxy.ENGINE.command(where).argv, where.log)
+    house.stack.push_async_callback(door.kill)
+    assert await clock.until(lambda: _is_ready(where), seconds=5)
+    long = issue(authority)
+    Pair(long.certificate + authority.pem * 30, long.key).write(house.folder)
+    journal = events.Journal(None)
+    watched = renewal.Renewal(paths.Paths(house.folder / "tenfold.toml"), journal)
+
+    for seconds in range(6):
+        at = authority.now + datetime.timedelta(seconds=seconds)
+        await watched.look(where.topology, (settings.runtime_socket(where),), at)
+
+    assert ["certificate_refused"] == [one.kind for one in journal.recent]
+    assert where.certificate is not None
+    assert old.pem == where.certificate.read_bytes()
+    assert old.fingerprint == await admin.certificate(settings.runtime_socket(where), where.certificate)
+
+
 async def test_reloads_and_a_stopping_door_fail_no_request_under_tls(
     house: House, authority: Authority, trust: ssl.SSLContext
 ) -> None:
@@ -278,3 +327,7 @@ async def test_a_websocket_passes_under_tls(house: House, authority: Authority, 
         said = await socket.recv()
 
     assert "web-1: hello" == said
+
+
+async def _is_ready(where: engines.Seat) -> bool:
+    return (await haproxy.ENGINE.probe(where)).is_ready
