@@ -161,9 +161,12 @@ def _outcome(visit: visits.Visit) -> str:
         return f"not answered: {visit.failure.detail if visit.failure else 'unknown'}"
     answer = visit.answer
     size = f"{len(answer.body):,} bytes" + ("" if visit.is_whole else " so far")
-    parts = [f"HTTP {answer.status}", size, answer.header("content-type"), answer.header("location")]
-    identity = trace_tree.request_id(visit)
-    return ", ".join([*(part for part in parts if part), *([f"request id {identity}"] if identity else [])])
+    parts = [f"HTTP {answer.status}", size, answer.header("content-type")]
+    if answer.header("location"):
+        parts.append(f"leads to {answer.header('location')}")
+    if identity := trace_tree.request_id(visit):
+        parts.append(f"request id {identity}")
+    return ", ".join(part for part in parts if part)
 
 
 def _document(call: visits.Call, visit: visits.Visit) -> dict[str, Any]:

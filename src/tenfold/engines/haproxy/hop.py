@@ -26,6 +26,10 @@ POLICIES: Mapping[str, str] = {
 }
 """The policies as a newcomer understands them."""
 
+_WAITS: Mapping[str, str] = {
+    "queue": "the server had as many requests as it takes: waited for a free place",
+    "connect": "retries included",
+}
 _KEPT_BY_COOKIE = "V"
 """HAProxy's letter for a sticky cookie that named a usable server."""
 
@@ -84,10 +88,10 @@ def _span(said: Mapping[str, str]) -> spans.Span:
     total_ms = _number(said, "microseconds") / 1000
     span = spans.Span(KIND, said.get("name", ""), said.get("server", ""), _why(said), duration_ms=total_ms, children=[])
     passed = 0.0
-    for kind, key, words in (("wait", "queue", "in the queue for a free place"), ("wait", "connect", "to connect")):
-        milliseconds = _number(said, key)
+    for kind in ("queue", "connect"):
+        milliseconds = _number(said, kind)
         if milliseconds >= 1:
-            span.children.append(spans.Span(kind, key, span.where, words, passed, milliseconds, []))
+            span.children.append(spans.Span(kind, span.where, "", _WAITS[kind], passed, milliseconds, []))
             passed += milliseconds
     return span
 
@@ -108,7 +112,7 @@ def _choice(said: Mapping[str, str]) -> str:
     if usable <= 1:
         return "the only usable web server"
     policy = said.get("policy", "")
-    return f"{POLICIES.get(policy, 'chosen')} of {usable} ({policy})"
+    return f"of {usable} {POLICIES.get(policy, 'chosen')} ({policy})"
 
 
 def _route(said: Mapping[str, str]) -> str:

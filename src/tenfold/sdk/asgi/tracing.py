@@ -25,7 +25,7 @@ TIMING = b"server-timing"
 MOST_BYTES = 7168
 """Below what common clients take as one header (8 KiB), and well below what the balancer has room for (32 KiB)."""
 
-DATABASE = frozenset(("classify", "statement", "begin", "commit", "rollback", "connection", "wait"))
+DATABASE = frozenset(("classify", "statement", "begin", "commit", "rollback", "settle", "connection", "wait"))
 """The kinds of spans that are time spent on the database; what a transaction does between them is the app's."""
 
 
