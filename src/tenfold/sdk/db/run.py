@@ -138,7 +138,9 @@ class _Run:
         """The key's first request has committed: its result, once this primary has acknowledged a later commit."""
         assert self.key is not None
         until = deadline if deadline is not None else _now() + transaction.PATIENCE_SECONDS
-        found = await settle.settle(self.shards, self.options.shard, self.key[1], until)
+        with request.recording().span("settle", "settle") as span:
+            span.decide("what the first request stored, once the primary has acknowledged a later commit")
+            found = await settle.settle(self.shards, self.options.shard, self.key[1], until)
         if not found.is_committed:
             raise errors.NotCommitted("Idempotency-Key: the first request's commit was lost in a failover; run again")
         if found.at is not None:
