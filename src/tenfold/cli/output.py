@@ -78,7 +78,7 @@ def status(body: Json) -> None:
         console.print(f"[{colour}]! {escape(one['text'])}[/]", soft_wrap=True)
     for name in body["missing"]:
         console.print(f"[yellow]{name}: wanted, not there yet; tenfold apply[/]")
-    for one in body["events"]:
+    for one in body["events"][-8:]:
         console.print(screen.event(one, console.width))
 
 
@@ -103,7 +103,8 @@ def _certificate(found: Json | None) -> None:
 
 def _servers(body: Json) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("server", "address", "power", "process", "state", "role", "pid"):
+    is_wide = console.width >= 90
+    for column in ("server", "address", "power", "process", "state", "role", *(("pid",) if is_wide else ())):
         table.add_column(column, no_wrap=True)
     table.add_column("note", overflow="fold")
     for server in body["servers"]:
@@ -111,8 +112,8 @@ def _servers(body: Json) -> Table:
         if not server["processes"]:
             table.add_row(*first)
         for one in server["processes"]:
-            pid = str(one["pid"] or "")
-            table.add_row(*first, one["name"], _coloured(one["state"]), _role(one, server), pid, _note(one, server))
+            pid = (str(one["pid"] or ""),) if is_wide else ()
+            table.add_row(*first, one["name"], _coloured(one["state"]), _role(one, server), *pid, _note(one, server))
             first = ("", "", "")
     return table
 
@@ -133,8 +134,9 @@ def _note(one: Json, server: Json) -> str:
     notes += [f"{one['restarts']} restarts"] if one["restarts"] else []
     node = server["database"]
     if one["engine"] in ("postgres", "patroni") and node and node["is_reachable"] and node["role"] == "standby":
-        notes.append("streams" if node["is_streaming"] else "does not stream")
-        notes.append(f"behind {gauges.size(node['lag_bytes'])}, {gauges.milliseconds(node['lag_milliseconds'])}")
+        late = f", {gauges.milliseconds(node['lag_milliseconds'])}" if node["lag_milliseconds"] else ""
+        behind = f"{gauges.size(node['lag_bytes'])}{late} behind"
+        notes.append(behind if node["is_streaming"] else "does not stream")
     return ", ".join(notes)
 
 

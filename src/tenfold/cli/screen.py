@@ -23,6 +23,9 @@ LEVELS = {"info": "", "warning": "yellow", "error": "red"}
 
 ROLES = {"haproxy": "balancer", "granian": "web", "etcd": "etcd"}
 
+TIERS = ("balancer", "web", "database", "coordination")
+"""In the order in which a request meets them."""
+
 LEAST_EVENTS = 3
 
 
@@ -79,7 +82,8 @@ def totals(body: Json, rates: Sequence[float], width: int) -> list[Text]:
 
 def servers(body: Json) -> list[Json]:
     """One row a server, in the order in which a request meets their tiers."""
-    return [_row(one, body) for one in body["servers"]]
+    ordered = sorted(body["servers"], key=lambda one: TIERS.index(one["tier"]) if one["tier"] in TIERS else len(TIERS))
+    return [_row(one, body) for one in ordered]
 
 
 def event(one: Json, width: int) -> Text:
@@ -122,7 +126,7 @@ def _row(server: Json, body: Json) -> Json:
         "req/s": gauges.rate(load["requests_per_second"]) if load else _of(door, "requests_per_second"),
         "p95": gauges.milliseconds(load["p95_milliseconds"]) if load else "",
         "lag": _lag(node),
-        "conns": str(node["connections"]) if node and node["is_reachable"] else _of(door, "open_connections"),
+        "conns": str(node["connections"]) if node and node["is_reachable"] else _count(door, "open_connections"),
         "restarts": str(sum(one["restarts"] for one in server["processes"]) or ""),
         "release": str(server.get("release") or ""),
     }
@@ -151,6 +155,10 @@ def _lag(node: Json | None) -> str:
     return f"{gauges.size(node['lag_bytes'])} {gauges.milliseconds(node['lag_milliseconds'])}{stalled}"
 
 
+def _count(door: Json | None, name: str) -> str:
+    return str(door[name]) if door else ""
+
+
 def _of(door: Json | None, name: str) -> str:
     return gauges.rate(door[name]) if door else ""
 
@@ -170,7 +178,7 @@ COLUMNS: tuple[tuple[str, int], ...] = (
 
 
 def _table(rows: Sequence[Json], width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", width=width)
+    table = Table(box=None, pad_edge=False, header_style="dim")
     is_used: Callable[[str], bool] = lambda name: any(row[name] for row in rows)  # noqa: E731 - shorter than a def
     columns = [name for name, least in COLUMNS if width >= least and (is_used(name) or name in ("server", "state"))]
     for name in columns:

@@ -73,7 +73,7 @@ def _servers(snapshot: snapshots.Snapshot) -> Iterator[Condition]:
     for server in snapshot.servers:
         name = server.name
         if server.state is ServerState.KILLED:
-            text = f"{name} has no power, as somebody wished; give it back with: tenfold server start {name}"
+            text = f"{name} was killed; give it power again with: tenfold server start {name}"
             yield Condition("server_killed", "warning", text, name)
         elif server.state is ServerState.STOPPED:
             yield Condition("server_stopped", "warning", f"{name} has no power", name)

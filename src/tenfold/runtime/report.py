@@ -10,6 +10,9 @@ from tenfold.topology import layout, rungs, tiers
 
 Json = dict[str, Any]
 
+MOST_EVENTS = 20
+"""How many of the last events a status has."""
+
 
 def status(
     snapshot: snapshots.Snapshot, topology: tiers.Topology, journal: events.Journal, *, is_changing: bool
@@ -28,7 +31,7 @@ def status(
         "servers": [_server(one, snapshot, layout.layout(topology)) for one in snapshot.servers],
         "missing": [one.name for one in layout.layout(topology).servers if snapshot.server(one.name) is None],
         "balancers": [dataclasses.asdict(one) for one in snapshot.balancers],
-        "events": [_event(one) for one in list(journal.recent)[-8:]],
+        "events": [_event(one) for one in list(journal.recent)[-MOST_EVENTS:]],
     }
 
 
