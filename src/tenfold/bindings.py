@@ -112,6 +112,11 @@ def server_from_environment() -> str:
     return os.environ.get(SERVER_VARIABLE, "")
 
 
+def has_own_url() -> bool:
+    """Whether the environment has a `DATABASE_URL` that is not the runtime's."""
+    return bool(os.environ.get(URL_VARIABLE)) and not os.environ.get(VARIABLE)
+
+
 def app_from_environment() -> tuple[str, str]:
     """This process's own application and factory (`module:attribute`); both empty: the service's."""
     return os.environ.get(APP_VARIABLE, ""), os.environ.get(FACTORY_VARIABLE, "")
@@ -134,7 +139,7 @@ def dump(bindings: Bindings) -> bytes:
     return msgspec.json.format(msgspec.json.encode(bindings), indent=2)
 
 
-def database_url(hosts: Sequence[str], user: str, password: str, name: str, port: int = 5432) -> str:
+def database_url(hosts: Sequence[str], user: str, password: str, name: str, scheme: str = "postgresql") -> str:
     """The database's address for libraries other than the SDK: whichever of the hosts takes writes now.
 
     This form, with the hosts in the query, is the one that libpq (psql, psycopg), asyncpg, both SQLAlchemy dialects and
@@ -142,6 +147,6 @@ def database_url(hosts: Sequence[str], user: str, password: str, name: str, port
     a message or a log.
     """
     user, password, name = (quote(part, safe="") for part in (user, password, name))
-    ports = ",".join([str(port)] * len(hosts))
+    ports = ",".join(["5432"] * len(hosts))
     query = f"host={','.join(hosts)}&port={ports}&target_session_attrs=read-write"
-    return f"postgresql://{user}:{password}@/{name}?{query}"
+    return f"{scheme}://{user}:{password}@/{name}?{query}"

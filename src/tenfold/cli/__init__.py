@@ -16,6 +16,7 @@ from tenfold.topology import nearest
 
 COMMANDS = {
     "new": "new",
+    "init": "init",
     "dev": "dev",
     "run": "run",
     "up": "up",
@@ -39,6 +40,7 @@ COMMANDS = {
 
 ABOUT = {
     "new": "Scaffold a small complete app that runs at once.",
+    "init": "Make a service of an existing app: writes tenfold.toml.",
     "dev": "Run the app here, started anew at every change.",
     "run": "Run a command with the app's environment and database.",
     "up": "Start the service, or take over what runs already.",

@@ -47,7 +47,7 @@ def _service(where: paths.Paths) -> environment.Place | None:
     topology = load.parse(known.applied or known.topology, str(where.topology))
     return environment.Place(
         project=where.project,
-        service=topology.service,
+        topology=topology,
         bindings_file=where.bindings,
         bound=_bound(where.bindings),
         hosts=layout.database_addresses(topology, known.network),
@@ -62,7 +62,7 @@ def _dev(where: paths.Paths) -> environment.Place | None:
         return None
     return environment.Place(
         project=where.project,
-        service=load.load(where.topology).service,
+        topology=load.load(where.topology),
         bindings_file=where.dev_bindings,
         bound=_bound(where.dev_bindings),
         hosts=running.hosts,

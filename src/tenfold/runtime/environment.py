@@ -23,13 +23,18 @@ class Place:
     """Where the app is, and which database it has."""
 
     project: Path
-    service: tiers.Service
+    topology: tiers.Topology
     bindings_file: Path
     bound: bindings.Database
     hosts: Sequence[str]
     """Every address that the database may have."""
     inherited: Mapping[str, str] = field(repr=False)
     """The environment of whoever asked."""
+
+    @property
+    def service(self) -> tiers.Service:
+        """The app."""
+        return self.topology.service
 
     @property
     def directory(self) -> Path:
@@ -59,7 +64,9 @@ def of_tools(place: Place) -> dict[str, str]:
 def _own(place: Place) -> dict[str, str]:
     bound = place.bound
     return {
-        bindings.URL_VARIABLE: bindings.database_url(place.hosts, bound.user, bound.password, bound.name),
+        bindings.URL_VARIABLE: bindings.database_url(
+            place.hosts, bound.user, bound.password, bound.name, place.topology.database.url_scheme
+        ),
         **settings.variables(place.project, place.service),
         bindings.VARIABLE: str(place.bindings_file),
         "PATH": _path(place),

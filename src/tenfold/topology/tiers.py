@@ -20,6 +20,16 @@ Policy = Literal[
     "fastest",
 ]
 
+UrlScheme = Literal[
+    "postgresql",
+    "postgres",
+    "postgresql+asyncpg",
+    "postgresql+psycopg",
+    "postgresql+psycopg_async",
+    "postgresql+psycopg2",
+]
+"""How `DATABASE_URL` begins. Libraries that cannot read several hosts are left out."""
+
 
 class Section(BaseModel):
     """What every section shares: frozen, and strict about names and types."""
@@ -171,6 +181,8 @@ class Database(Section):
     """PostgreSQL's `shared_buffers`: `"128MiB"` in the file."""
     migrations: str = "migrations"
     """Folder of dbmate SQL files, relative to `service.directory`; a missing folder means no migrations."""
+    url_scheme: UrlScheme = "postgresql"
+    """How the app's `DATABASE_URL` begins: SQLAlchemy wants its driver named there."""
 
 
 class Region(Section):

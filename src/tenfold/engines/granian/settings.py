@@ -63,7 +63,7 @@ def database_url(seat: engines.Seat) -> str:
     """Names every address that the database may ever have: a process keeps its environment while the service grows."""
     name = seat.topology.service.name
     hosts = layout.database_addresses(seat.topology, seat.network)
-    return bindings.database_url(hosts, name, seat.secrets.app, name)
+    return bindings.database_url(hosts, name, seat.secrets.app, name, seat.topology.database.url_scheme)
 
 
 def environment(seat: engines.Seat) -> dict[str, str]:

@@ -109,7 +109,7 @@ class _Session:
         bound = self.database.bound
         place = environment.Place(
             project=where.project,
-            service=service,
+            topology=topology,
             bindings_file=where.dev_bindings,
             bound=bound,
             hosts=[node.host for node in bound.shards[0].nodes],
