@@ -21,6 +21,9 @@ VARIABLE = "TENFOLD_BINDINGS"
 SERVER_VARIABLE = "TENFOLD_SERVER"
 """The environment variable that names the server a process runs on: for the app to show or to log."""
 
+RELEASE_VARIABLE = "TENFOLD_RELEASE"
+"""The environment variable with the version of the release a web server runs: for the app to show or to log."""
+
 APP_VARIABLE = "TENFOLD_APP"
 """The environment variable with the application, `module:attribute`, of a process whose web group has its own."""
 

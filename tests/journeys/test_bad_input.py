@@ -182,7 +182,7 @@ async def test_a_migration_that_fails_leaves_the_schema_and_the_service_as_they_
             said = await refused(shop, *command, code=1)
             assert f"{bad}: " in said
             assert 'column "nonsense" does not exist' in said
-            assert "nothing of this file was done; correct the file, then run `tenfold migrate`" in said
+            assert "nothing of this file was done; correct the file, and try again" in said
         assert "absent" in await shop.tenfold(
             "psql", "-tc", "select coalesce(to_regclass('half_done')::text, 'absent')"
         )

@@ -19,14 +19,14 @@ def apply(ctx: click.Context, yes: bool) -> None:
 
 
 async def shown(where: paths.Paths, text: str, yes: bool, *, writes_file: bool = False) -> bool:
-    """Show the plan, ask, apply. False when there was nothing to do."""
+    """Show the plan, ask, apply. False when there was nothing to do. `writes_file`: a climb; it keeps the release."""
     client = project.connect(where)
-    body = await client.plan(text)
+    body = await client.plan(text, keeps_release=writes_file)
     output.plan(body)
     if not body["steps"] and not writes_file:
         return False
     if not yes:
         click.confirm("Apply?", abort=True)
-    done = await client.apply(text, output.teller(), writes_file=writes_file)
+    done = await client.apply(text, output.teller(), writes_file=writes_file, keeps_release=writes_file)
     output.console.print(f"[bold green]done[/] in {done['steps']} steps")
     return True

@@ -65,7 +65,7 @@ async def _verify(where: paths.Paths) -> None:
         for one in server["processes"]
         if one["state"] != "ready" and one["is_wanted"]
     ]
-    bad += (await client.plan(project.text(where)))["notes"]
+    bad += (await client.plan(project.text(where), keeps_release=True))["notes"]
     if bad or body["missing"]:
         missing = [f"{name} is not there" for name in body["missing"]]
         raise errors.RuntimeFailure(f"applied, but not all is well: {'; '.join(bad + missing)}; see: tenfold status")

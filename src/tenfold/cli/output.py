@@ -130,7 +130,8 @@ def _role(one: Json, server: Json) -> str:
 
 
 def _note(one: Json, server: Json) -> str:
-    notes = [one["detail"]] if one["detail"] and one["state"] == "starting" else []
+    notes = [f"release {one['release']}"] if one["release"] else []
+    notes += [one["detail"]] if one["detail"] and one["state"] == "starting" else []
     notes += [f"{one['restarts']} restarts"] if one["restarts"] else []
     node = server["database"]
     if one["engine"] in ("postgres", "patroni") and node and node["is_reachable"] and node["role"] == "standby":

@@ -20,7 +20,7 @@ def plan(ctx: click.Context, rung: str | None, as_json: bool) -> None:
         for note in rungs.climb(topology, to).notes:
             click.echo(note, err=True)
         text = edit.apply(text, rungs.edits(topology, to))
-    body = project.run(project.connect(where).plan(text))
+    body = project.run(project.connect(where).plan(text, keeps_release=rung is not None))
     if as_json:
         output.as_json(body)
     else:

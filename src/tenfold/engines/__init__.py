@@ -36,6 +36,24 @@ class Secrets:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """One version of the app and what it is started with: what a web server runs."""
+
+    version: str
+    """Empty: the files as they stand in `service.directory`, of no release."""
+    directory: Path
+    """Where the app is imported from: nobody edits a release's."""
+    app: str
+    factory: str
+    groups: Mapping[str, tuple[str, str]]
+    """By group of web servers, an `app` and a `factory` of its own; both empty: the service's."""
+    python: str
+    """The interpreter, empty when it is tenfold's own."""
+    env: Mapping[str, str] = field(repr=False)
+    """The app's variables, those of `env_file` included."""
+
+
+@dataclass(frozen=True, slots=True)
 class Seat:
     """Where one process sits: everything an engine may know when it renders, starts or is probed."""
 
@@ -55,6 +73,10 @@ class Seat:
     secrets: Secrets
     run: Path
     """A folder for sockets whose path is short enough for them."""
+    release: Release | None = None
+    """Of a web server, what it runs; None: the files as they stand."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Of a balancer, weights by web server while a canary has its share; empty: those of the topology."""
 
     @property
     def address(self) -> str:
@@ -116,11 +138,6 @@ def _nothing(seat: Seat) -> None:
     """An engine that needs nothing before its server's processes start."""
 
 
-def _no_code(seat: Seat) -> str:
-    """An engine that runs nothing of the user's."""
-    return ""
-
-
 async def _nothing_more(seat: Seat) -> None:
     """An engine that is complete as soon as it is ready."""
 
@@ -141,6 +158,4 @@ class Engine:
     """Called when its server gets power, while nothing runs there: clears what a power cut left in its way."""
     on_ready: Callable[[Seat], Awaitable[None]] = _nothing_more
     """Called after it became ready, every time: what can only be arranged while it runs. Twice is once."""
-    code: Callable[[Seat], str] = _no_code
-    """A fingerprint of the user's code that it runs: another one means that it is to be replaced."""
     version_argument: str = "--version"

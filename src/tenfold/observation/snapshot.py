@@ -47,6 +47,8 @@ class Process:
     restarts: int = 0
     revision: str = ""
     """A hash of the configuration and command it was started with."""
+    release: str = ""
+    """Of a web server, the release that it runs, or ran last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,20 @@ class Balancer:
 
 
 @dataclass(frozen=True, slots=True)
+class Releases:
+    """The releases of the app, by version; empty: there is none."""
+
+    current: str = ""
+    former: str = ""
+    """What served before the current one: what a rollback goes back to."""
+    canary: str = ""
+    percent: float = 0.0
+    """The share of the requests that the canary gets."""
+    kept: tuple[str, ...] = ()
+    """All that there are, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything there is, at one moment."""
 
@@ -146,6 +162,8 @@ class Snapshot:
     """Whether the migrations in the service's folder have all run."""
     is_published: bool = False
     """Whether the bindings file holds the service settings of the topology (its database nodes aside)."""
+    released: Releases = Releases()
+    """The releases that there are; which web server runs which, its process says."""
 
     def server(self, name: str) -> Server | None:
         """The server of this name, or None."""
@@ -154,6 +172,11 @@ class Snapshot:
     def running(self, engine: str) -> tuple[str, ...]:
         """Names of the servers on which this engine is ready."""
         return tuple(one.name for one in self.servers if one.runs(engine))
+
+    def releases(self) -> dict[str, str]:
+        """By web server, the release that it runs, or ran last."""
+        found = ((one.name, one.process("granian")) for one in self.servers)
+        return {name: process.release for name, process in found if process is not None}
 
     def database(self, server: str) -> DatabaseNode | None:
         """The copy of the data on this server, or None."""

@@ -109,13 +109,16 @@ def _remove_servers(step: steps.RemoveServers, now: Situation) -> Snapshot:
 def _set_processes(now: Situation, targets: Iterable[steps.Target], state: ProcessState) -> Snapshot:
     there = now.there
     for server, name in targets:
-        there = _set_process(there, server, name, state, now.revisions.get((server, name), ""))
+        release = now.assigned.get(server, "") if name == "granian" else ""
+        there = _set_process(there, server, name, state, now.revisions.get((server, name), ""), release)
     return there
 
 
-def _set_process(there: Snapshot, server: str, name: str, state: ProcessState, revision: str) -> Snapshot:
+def _set_process(
+    there: Snapshot, server: str, name: str, state: ProcessState, revision: str, release: str = ""
+) -> Snapshot:
     def changed(one: snapshot.Server) -> snapshot.Server:
-        process = snapshot.Process(name, name, state, revision=revision)
+        process = snapshot.Process(name, name, state, revision=revision, release=release)
         others = [other for other in one.processes if other.name != name]
         return replace(one, processes=(*others, process))
 

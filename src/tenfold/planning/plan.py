@@ -10,7 +10,7 @@ from typing import Any
 
 from tenfold import errors
 from tenfold.observation import snapshot as snapshots
-from tenfold.planning import database, effects, leaving, serving, steps
+from tenfold.planning import database, effects, leaving, releases, serving, steps
 from tenfold.planning.situation import Situation
 from tenfold.topology import layout, tiers
 
@@ -48,13 +48,14 @@ def make(
     topology: tiers.Topology,
     snapshot: snapshots.Snapshot,
     revisions: Mapping[steps.Target, str] | None = None,
+    released: releases.Wanted = releases.NOTHING,
 ) -> Plan:
-    """The steps from `snapshot` to `topology`.
+    """The steps from `snapshot` to `topology`, its web servers with the releases of `released`.
 
-    `revisions` tells, by server and process, the revision that its settings and code have now; of a process that
-    it does not name, the revision is not compared. Raises BadInput when a server would have to change its address.
+    `revisions` tells, by server and process, the revision that its settings have now; of a process that it does not
+    name, the revision is not compared. Raises BadInput when a server would have to change its address.
     """
-    now = Situation(topology, layout.layout(topology), snapshot, revisions or {})
+    now = Situation(topology, layout.layout(topology), snapshot, revisions or {}, released)
     _ensure_addresses_stay(now)
     made: list[steps.Step] = []
     while step := _next_step(now):

@@ -15,12 +15,32 @@ def start_web(now: Situation) -> steps.Step | None:
     return steps.StartProcesses(targets=targets, reason="the topology asks for them, and no request waits for them yet")
 
 
+def weigh_canary(now: Situation) -> steps.Step | None:
+    """Every balancer gives a canary no more than its share: before its web server runs it."""
+    return route(now) if now.released.canary else None
+
+
 def replace_web(now: Situation) -> steps.Step | None:
-    """Every web server runs the wanted code with the wanted settings."""
+    """Every web server runs the wanted release with the wanted settings."""
     targets = now.outdated("granian", now.web)
     if not targets or not _code_may_start(now):
         return None
-    return steps.ReplaceProcesses(targets=targets, reason="their code or settings have changed")
+    release = _next_release(now, targets[0][0])
+    alike = tuple(target for target in targets if _next_release(now, target[0]) == release)
+    return steps.ReplaceProcesses(targets=alike, release=release, reason=_reason_to_replace(now, alike, release))
+
+
+def _next_release(now: Situation, server: str) -> str:
+    """The release that takes the place of another one there, if one does."""
+    return now.assigned[server] if now.runs_other_release(server) else ""
+
+
+def _reason_to_replace(now: Situation, targets: tuple[steps.Target, ...], release: str) -> str:
+    if not release:
+        return "their settings have changed"
+    former = sorted({now.there.releases()[server] or "none" for server, _ in targets})
+    share = f", for {now.released.percent:g}% of the requests" if release == now.released.canary else ""
+    return f"release {release} takes the place of {', '.join(former)}{share}"
 
 
 def _code_may_start(now: Situation) -> bool:
@@ -60,8 +80,10 @@ def _reason_to_configure(now: Situation, name: str, routes: frozenset[str]) -> s
     reasons = [f"{', '.join(added)} can take requests"] if added else []
     reasons += [f"{', '.join(removed)} will stop"] if removed else []
     if door.revision != now.revisions.get((name, "haproxy"), door.revision):
-        reasons.append("its settings have changed")
+        canary = now.released
+        share = f"release {canary.canary} gets {canary.percent:g}% of the requests"
+        reasons.append(share if canary.canary else "its settings have changed")
     return "; ".join(reasons)
 
 
-RULES = (start_web, replace_web, open_front_doors, route)
+RULES = (weigh_canary, start_web, replace_web, open_front_doors, route)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tenfold.observation import snapshot
-from tenfold.planning import steps
+from tenfold.planning import releases, steps
 from tenfold.topology import layout, tiers
 
 ALIVE = (snapshot.ProcessState.STARTING, snapshot.ProcessState.READY, snapshot.ProcessState.UNREADY)
@@ -24,6 +24,8 @@ class Situation:
     there: snapshot.Snapshot
     revisions: Mapping[steps.Target, str]
     """By process, the hash of the settings it should run with; a process that is not named is not compared."""
+    released: releases.Wanted = releases.NOTHING
+    """Which releases shall serve."""
 
     # servers and processes
 
@@ -66,7 +68,20 @@ class Situation:
         )
 
     def _differs(self, server: str, process: snapshot.Process) -> bool:
-        return process.revision != self.revisions.get((server, process.name), process.revision)
+        has_other_release = process.engine == "granian" and self.runs_other_release(server)
+        return has_other_release or process.revision != self.revisions.get((server, process.name), process.revision)
+
+    # releases
+
+    @property
+    def assigned(self) -> Mapping[str, str]:
+        """By web server, the release that it shall run; empty when nobody knows of releases."""
+        return releases.assign(self.released, self.wanted, self.there.releases())
+
+    def runs_other_release(self, server: str) -> bool:
+        """Whether a web server runs another release than it should."""
+        runs = self.there.releases().get(server, "")
+        return runs != self.assigned.get(server, runs)
 
     # the database
 

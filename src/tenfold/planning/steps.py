@@ -226,14 +226,18 @@ class ConfigureBalancer(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceProcesses(Step):
-    """Restart processes, one at a time and each drained first, whose settings or code changed."""
+    """Restart processes, one at a time and each drained first, that run with other settings or another release."""
 
     targets: tuple[Target, ...]
+    release: str = ""
+    """The release that web servers get; empty: they keep theirs."""
     risk: ClassVar[Risk] = "low"
     undo: ClassVar[str] = "restart them with the former settings"
 
     @property
     def title(self) -> str:
+        if self.release:
+            return f"put release {self.release}, one at a time, on {', '.join(server for server, _ in self.targets)}"
         return "replace, one at a time, " + ", ".join(f"{process} on {server}" for server, process in self.targets)
 
 

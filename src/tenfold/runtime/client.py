@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 
 from tenfold import errors
-from tenfold.runtime import events
+from tenfold.runtime import deploy, events
 
 Json = dict[str, Any]
 
@@ -27,20 +27,36 @@ class Client:
         """What `tenfold status --json` prints."""
         return await self._call("GET", "/v1/status")
 
-    async def plan(self, text: str) -> Json:
-        """The plan from what is there to this topology."""
-        return await self._call("POST", "/v1/plan", {"topology": text})
+    async def plan(self, text: str, *, keeps_release: bool = False) -> Json:
+        """The plan from what is there to this topology. `keeps_release`: code that has changed does not count."""
+        return await self._call("POST", "/v1/plan", {"topology": text, "keeps_release": keeps_release})
 
     async def up(self, text: str, say: Callable[[events.Event], None]) -> Json:
         """Start, or take over, and make it so."""
         return await self._stream("/v1/up", say, {"topology": text})
 
-    async def apply(self, text: str, say: Callable[[events.Event], None], *, writes_file: bool = False) -> Json:
+    async def apply(
+        self,
+        text: str,
+        say: Callable[[events.Event], None],
+        *,
+        writes_file: bool = False,
+        keeps_release: bool = False,
+    ) -> Json:
         """Make it so. `say` gets each event. The work goes on when the caller stops listening.
 
         `writes_file`: tenfold.toml gets this text, and its former one when everything goes back.
         """
-        return await self._stream("/v1/apply", say, {"topology": text, "writes_file": writes_file})
+        flags = {"writes_file": writes_file, "keeps_release": keeps_release}
+        return await self._stream("/v1/apply", say, {"topology": text, **flags})
+
+    async def deploy(self, asked: deploy.Request, say: Callable[[events.Event], None]) -> Json:
+        """Make another release serve."""
+        return await self._stream("/v1/deploy", say, msgspec.to_builtins(asked))
+
+    async def releases(self) -> Json:
+        """Which releases serve, and how each of them does."""
+        return await self._call("GET", "/v1/releases")
 
     async def migrate(self, say: Callable[[events.Event], None]) -> Json:
         """Run the migrations that have not run."""

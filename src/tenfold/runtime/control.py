@@ -9,13 +9,13 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from tenfold import errors
-from tenfold.runtime import events
+from tenfold.runtime import deploy, events
 
 Json = dict[str, Any]
 
@@ -28,13 +28,27 @@ class Controlled(Protocol):
     journal: events.Journal
 
     async def status(self) -> Json: ...
-    async def plan(self, text: str) -> Json: ...
+    async def plan(self, text: str, *, keeps_release: bool) -> Json: ...
     async def up(self, text: str) -> Json: ...
-    async def apply(self, text: str, *, writes_file: bool) -> Json: ...
+    async def apply(self, text: str, *, writes_file: bool, keeps_release: bool) -> Json: ...
+    async def deploy(self, asked: deploy.Request) -> Json: ...
+    async def release_status(self) -> Json: ...
     async def migrate(self) -> Json: ...
     async def kill_server(self, name: str) -> Json: ...
     async def start_server(self, name: str) -> Json: ...
     async def down(self) -> Json: ...
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of `plan`, `up` and `apply`."""
+
+    topology: str
+    """The text of tenfold.toml."""
+    writes_file: bool = False
+    keeps_release: bool = False
+
+
+Asked = TypeVar("Asked", Change, deploy.Request)
 
 
 @asynccontextmanager
@@ -61,6 +75,8 @@ def _application(runtime: Controlled, stop: asyncio.Event) -> web.Application:
             web.post("/v1/plan", routes.plan),
             web.post("/v1/up", routes.up),
             web.post("/v1/apply", routes.apply),
+            web.post("/v1/deploy", routes.deploy),
+            web.get("/v1/releases", routes.releases),
             web.post("/v1/migrate", routes.migrate),
             web.post("/v1/servers/{name}/kill", routes.kill),
             web.post("/v1/servers/{name}/start", routes.start),
@@ -85,16 +101,24 @@ class _Routes:
         return _answer(await self._runtime.status())
 
     async def plan(self, request: web.Request) -> web.StreamResponse:
-        text, _ = await _topology(request)
-        return _answer(await self._runtime.plan(text))
+        asked = await _asked(request, Change)
+        return _answer(await self._runtime.plan(asked.topology, keeps_release=asked.keeps_release))
 
     async def up(self, request: web.Request) -> web.StreamResponse:
-        text, _ = await _topology(request)
-        return await self._stream(request, lambda: self._runtime.up(text))
+        asked = await _asked(request, Change)
+        return await self._stream(request, lambda: self._runtime.up(asked.topology))
 
     async def apply(self, request: web.Request) -> web.StreamResponse:
-        text, writes_file = await _topology(request)
-        return await self._stream(request, lambda: self._runtime.apply(text, writes_file=writes_file))
+        asked = await _asked(request, Change)
+        flags = {"writes_file": asked.writes_file, "keeps_release": asked.keeps_release}
+        return await self._stream(request, lambda: self._runtime.apply(asked.topology, **flags))
+
+    async def deploy(self, request: web.Request) -> web.StreamResponse:
+        asked = await _asked(request, deploy.Request)
+        return await self._stream(request, lambda: self._runtime.deploy(asked))
+
+    async def releases(self, _: web.Request) -> web.StreamResponse:
+        return _answer(await self._runtime.release_status())
 
     async def migrate(self, request: web.Request) -> web.StreamResponse:
         return await self._stream(request, self._runtime.migrate)
@@ -123,12 +147,13 @@ class _Routes:
         return await _stream(request, self._runtime.journal, act)
 
 
-async def _topology(request: web.Request) -> tuple[str, bool]:
-    """The topology's text, and whether tenfold.toml shall be written."""
-    body = msgspec.json.decode(await request.read())
-    if not isinstance(body, dict) or not isinstance(body.get("topology"), str):
-        raise errors.BadInput('control API: {"topology": "text of tenfold.toml"} expected as the body')
-    return str(body["topology"]), bool(body.get("writes_file", False))
+async def _asked(request: web.Request, form: type[Asked]) -> Asked:
+    """The body in the form that the call takes."""
+    try:
+        return msgspec.json.decode(await request.read(), type=form)
+    except msgspec.DecodeError as error:
+        expected = '{"topology": "text of tenfold.toml"}'
+        raise errors.BadInput(f"control API: {error}; {expected} expected as the body") from error
 
 
 def _answer(body: Json, status: int = 200) -> web.Response:

@@ -85,9 +85,12 @@ async def release_leader(supervisor: supervise.Supervisor, places: seats.Seats, 
 
 
 async def balance(places: seats.Seats) -> None:
-    """Policy `fastest`: set the weights of web servers from their measured latency, once a second."""
+    """Policy `fastest`: set the weights of web servers from their measured latency, once a second.
+
+    Not while a canary has its share: that is kept by weights, too.
+    """
     balancer = places.topology.balancer
-    if balancer is None or balancer.policy != "fastest":
+    if balancer is None or balancer.policy != "fastest" or places.canaries:
         return
     for server in places.wanted.balancers:
         record = places.store.records.servers.get(server.name)

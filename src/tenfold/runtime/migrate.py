@@ -67,11 +67,20 @@ async def run_on(places: seats.Seats, server: str) -> tuple[str, ...]:
     """
     app = _app(places, server)
     await prepare(Address(app.host, "postgres", places.secrets.superuser, app.database), app.user)
-    return await run(app, folder(places))
+    return await run(app, folder(places), edited=_edited(places))
 
 
 def folder(places: seats.Seats) -> Path:
-    """The service's folder of migrations; it need not exist."""
+    """The migrations of the newest release, or, before there is one, of the service; the folder need not exist."""
+    edited = _edited(places).resolve()
+    code = (places.where.project / places.topology.service.directory).resolve()
+    if places.newest is None or not edited.is_relative_to(code):
+        return edited
+    return places.newest.directory / edited.relative_to(code)
+
+
+def _edited(places: seats.Seats) -> Path:
+    """The folder that a person edits; a release holds a copy of it."""
     topology = places.topology
     return places.where.project / topology.service.directory / topology.database.migrations
 
@@ -91,14 +100,17 @@ async def pending(app: Address, migrations: Path) -> tuple[str, ...]:
         return await _pending(connection, files)
 
 
-async def run(app: Address, migrations: Path, timeout_seconds: float = 600.0) -> tuple[str, ...]:
+async def run(
+    app: Address, migrations: Path, timeout_seconds: float = 600.0, *, edited: Path | None = None
+) -> tuple[str, ...]:
     """Run the files that have not run, each in a transaction of its own. Returns their names.
 
     Two at the same time, on whatever machines, wait for each other (dbmate's advisory lock). When one file fails,
     those before it stay, nothing of it is done (unless it says `transaction:false`), and those after it do not run.
-    Raises StepFailed then, EngineMissing without dbmate, BadInput when two files have one version.
+    Raises StepFailed then, EngineMissing without dbmate, BadInput when two files have one version. `edited`: where a
+    person finds the files, when `migrations` is a copy.
     """
-    _ensure_one_file_a_version(migrations)
+    _ensure_one_file_a_version(migrations, edited or migrations)
     wanted = await pending(app, migrations)
     if not wanted:
         return ()
@@ -110,7 +122,9 @@ async def run(app: Address, migrations: Path, timeout_seconds: float = 600.0) ->
     )
     left = await pending(app, migrations)
     if finished.code != 0 or left:
-        raise errors.StepFailed(_failure(migrations, left, finished.output.replace(app.password, "***")))
+        raise errors.StepFailed(
+            _failure(migrations, edited or migrations, left, finished.output.replace(app.password, "***"))
+        )
     return wanted
 
 
@@ -147,10 +161,10 @@ def _version(name: str) -> str:
     return match[1]
 
 
-def _ensure_one_file_a_version(migrations: Path) -> None:
+def _ensure_one_file_a_version(migrations: Path, edited: Path) -> None:
     counts = Counter(map(_version, _files(migrations)))
     if twice := [version for version, count in counts.items() if count > 1]:
-        raise errors.BadInput(f"{migrations}: several files found with version {twice[0]}, one expected; rename one")
+        raise errors.BadInput(f"{edited}: several files found with version {twice[0]}, one expected; rename one")
 
 
 async def _pending(connection: "asyncpg.Connection[asyncpg.Record]", files: tuple[str, ...]) -> tuple[str, ...]:
@@ -166,21 +180,20 @@ async def _own_version(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
     return int(await connection.fetchval("select coalesce(max(number), 0) from tenfold.version"))
 
 
-def _failure(migrations: Path, left: tuple[str, ...], output: str) -> str:
+def _failure(migrations: Path, edited: Path, left: tuple[str, ...], output: str) -> str:
     """Where, what PostgreSQL said, what has and has not been done, and what to do."""
     said = [
         line.removeprefix("Error: ") for line in output.splitlines() if not line.startswith(("Applying: ", "Applied: "))
     ]
     reason = "\n".join(line for line in said if line.strip()) or "dbmate failed without a word"
     if not left:
-        return f"{migrations}: {reason}"
-    path = migrations / left[0]
-    if _OUTSIDE_A_TRANSACTION.search(path.read_text()):
+        return f"{edited}: {reason}"
+    if _OUTSIDE_A_TRANSACTION.search((migrations / left[0]).read_text()):
         done = "it runs outside a transaction, so look at what it has done"
     else:
         done = "nothing of this file was done"
     after = f", and {len(left) - 1} after it did not run" if len(left) > 1 else ""
-    return f"{path}: {reason}\n{done}{after}; correct the file, then run `tenfold migrate`"
+    return f"{edited / left[0]}: {reason}\n{done}{after}; correct the file, and try again"
 
 
 def _app(places: seats.Seats, server: str) -> Address:

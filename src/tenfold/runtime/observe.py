@@ -68,6 +68,7 @@ class Observer:
             is_synchronous=await self._is_synchronous(places, nodes),
             is_migrated=await self._is_migrated(places, nodes),
             is_published=told == publish.make(places, published),
+            released=_releases(self._supervisor.store.records),
         )
 
     async def database(self, places: seats.Seats, server: str) -> snapshots.DatabaseNode | None:
@@ -153,20 +154,23 @@ class Observer:
             return False
 
 
-def revisions(places: seats.Seats, *, keeps_code: bool = False) -> Mapping[tuple[str, str], str]:
-    """By server and process, the revision that the topology asks for, of what can be replaced while it runs.
-
-    `keeps_code`: a web server whose code alone has changed is right as it is.
-    """
+def revisions(places: seats.Seats) -> Mapping[tuple[str, str], str]:
+    """By server and process, the revision that the topology asks for, of what can be replaced while it runs."""
     wanted = {}
     for server in places.wanted.servers:
         for one in server.processes:
             if one.engine == "granian":
-                code = _running_code(places, server.name, one.name) if keeps_code else None
-                wanted[server.name, one.name] = supervise.revision(places.seat(server.name, one.name), code)
+                wanted[server.name, one.name] = supervise.revision(places.seat(server.name, one.name))
             if one.engine == "haproxy":
                 wanted[server.name, one.name] = haproxy_render.revision(places.seat(server.name, one.name))
     return wanted
+
+
+def _releases(known: records.Records) -> snapshots.Releases:
+    now = known.reached_releases
+    current = known.releases.get(now.current)
+    former = current.former if current and current.former in known.releases else ""
+    return snapshots.Releases(now.current, former, now.canary, now.percent, tuple(known.releases))
 
 
 async def _resting(places: seats.Seats, server: str) -> resting_copy.Resting | None:
@@ -178,12 +182,6 @@ async def _resting(places: seats.Seats, server: str) -> resting_copy.Resting | N
         return resting_copy.look(postgres_settings.data_directory(seat), finished.output)
     except (errors.EngineFailed, OSError):
         return None
-
-
-def _running_code(places: seats.Seats, server: str, name: str) -> str | None:
-    record = places.store.records.servers.get(server)
-    process_record = record.processes.get(name) if record else None
-    return supervise.code_of(process_record.revision) if process_record else None
 
 
 def _primary(nodes: Iterable[snapshots.DatabaseNode]) -> snapshots.DatabaseNode | None:
@@ -225,6 +223,7 @@ async def _process(
         detail=health.detail,
         restarts=record.restarts,
         revision=record.revision,
+        release=record.release,
     )
 
 

@@ -9,6 +9,7 @@
   runtime.log      the detached runtime's own output
   tls/             the certificate that the front door serves, with its key, 0600
   run/             control socket, lock, engines' sockets
+  releases/VERSION/  the code of one release
   servers/NAME/    data/ config/ log/ run/ of one server
   dev/             the database, bindings and record of `tenfold dev`
 """
@@ -94,6 +95,11 @@ class Paths:
     def lock(self) -> Path:
         """Held by the one runtime of this service."""
         return self.run / "lock"
+
+    @property
+    def releases(self) -> Path:
+        """The folder of all releases."""
+        return self.state / "releases"
 
     def server(self, name: str) -> Path:
         """One server's folder."""

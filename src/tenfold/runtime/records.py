@@ -12,6 +12,7 @@ import msgspec
 from tenfold import errors
 from tenfold.kit import enclosure as enclosures
 from tenfold.kit import files, process
+from tenfold.planning import releases as planned
 from tenfold.topology import layout
 
 Power = Literal["on", "off", "killed"]
@@ -34,6 +35,8 @@ class ProcessRecord(msgspec.Struct):
     """Whether it should run: the control loop starts it again when it does not."""
     was_ready: bool = False
     revision: str = ""
+    release: str = ""
+    """Of a web server, the release that it was started with."""
     restarts: int = 0
     next_start_at: float = 0.0
     """`time.time()` before which it is not started again."""
@@ -62,6 +65,33 @@ class ServerRecord(msgspec.Struct):
         return self.power == "on" and self.enclosure is not None and self.enclosure.is_alive
 
 
+class ReleaseRecord(msgspec.Struct):
+    """One release: the code in `releases/VERSION/`, and what it is started with."""
+
+    version: str
+    former: str
+    """The release that served when it was made: what a rollback goes back to; empty: none did."""
+    fingerprint: str
+    app: str
+    factory: str
+    groups: dict[str, tuple[str, str]]
+    python: str
+    env: dict[str, str]
+    made_at: float = 0.0
+    is_proven: bool = False
+    """Whether it has served: one that never did is dropped when it is no longer wanted."""
+
+    def __repr__(self) -> str:
+        return f"ReleaseRecord({self.version})"
+
+    def is_like(self, other: "ReleaseRecord") -> bool:
+        """Whether both run the same: a group of web servers that only one of them knows does not count."""
+        shared = self.groups.keys() & other.groups.keys()
+        return (self.fingerprint, self.app, self.factory, self.python, self.env) == (
+            *(other.fingerprint, other.app, other.factory, other.python, other.env),
+        ) and all(self.groups[name] == other.groups[name] for name in shared)
+
+
 class Records(msgspec.Struct):
     """The whole file."""
 
@@ -71,6 +101,14 @@ class Records(msgspec.Struct):
     """The text of the topology that is wanted: applied, or being applied."""
     applied: str = ""
     """The text of the topology that was reached last: what a change that fails goes back to."""
+    releases: dict[str, ReleaseRecord] = msgspec.field(default_factory=dict)
+    """By version, the oldest first."""
+    released: int = 0
+    """The number that the newest release got, or would have got."""
+    wanted_releases: planned.Wanted = planned.NOTHING
+    """Which releases shall serve."""
+    reached_releases: planned.Wanted = planned.NOTHING
+    """Those that served when a change ended well: what a change that fails goes back to."""
     servers: dict[str, ServerRecord] = msgspec.field(default_factory=dict)
     has_data: bool = False
     """Whether a database was ever initialised: then an empty folder is a loss, never a fresh start."""

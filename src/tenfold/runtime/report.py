@@ -1,11 +1,14 @@
 """What status and plans look like as JSON: stable, documented in docs/control-api.md. Pure."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tenfold.engines.haproxy import admin as haproxy
 from tenfold.observation import snapshot as snapshots
 from tenfold.planning import plan as plans
-from tenfold.runtime import events
+from tenfold.planning import releases as planned
+from tenfold.runtime import events, records
 from tenfold.topology import layout, rungs, tiers
 
 Json = dict[str, Any]
@@ -28,6 +31,7 @@ def status(
         "network": f"127.{snapshot.network}.0.0/16",
         "is_changing": is_changing,
         "is_synchronous": snapshot.is_synchronous,
+        "releases": dataclasses.asdict(snapshot.released),
         "servers": [_server(one, snapshot, layout.layout(topology)) for one in snapshot.servers],
         "missing": [one.name for one in layout.layout(topology).servers if snapshot.server(one.name) is None],
         "balancers": [dataclasses.asdict(one) for one in snapshot.balancers],
@@ -38,6 +42,42 @@ def status(
 def plan(made: plans.Plan) -> Json:
     """What `tenfold plan --json` prints."""
     return {"version": 1, **made.as_json()}
+
+
+def releases(wanted: planned.Wanted) -> Json:
+    """What a deploy ends with: which releases serve."""
+    return {"release": wanted.current, "canary": wanted.canary, "percent": wanted.percent}
+
+
+def release_status(
+    snapshot: snapshots.Snapshot, kept: Mapping[str, records.ReleaseRecord], traffic: Iterable[haproxy.Traffic]
+) -> Json:
+    """What `tenfold deploy --status --json` prints."""
+    loads = [(name, load) for one in traffic for (_, name), load in one.servers.items()]
+    running = snapshot.releases()
+    return {
+        "version": 1,
+        **dataclasses.asdict(snapshot.released),
+        "made_at": {version: one.made_at for version, one in kept.items()},
+        "serving": [
+            _serving(version, [name for name in running if running[name] == version], loads)
+            for version in dict.fromkeys(running.values())
+        ],
+    }
+
+
+def _serving(version: str, servers: list[str], loads: list[tuple[str, haproxy.Load]]) -> Json:
+    """How one release does, since its balancers were started or took new settings over."""
+    own = [load for name, load in loads if name in servers]
+    requests = sum(load.requests for load in own)
+    weighed = sum(load.response_milliseconds * load.requests for load in own)
+    return {
+        "release": version,
+        "servers": servers,
+        "requests": requests,
+        "errors": sum(load.errors + load.answers_5xx for load in own),
+        "response_milliseconds": round(weighed / requests, 1) if requests else None,
+    }
 
 
 def _server(server: snapshots.Server, snapshot: snapshots.Snapshot, wanted: layout.Layout) -> Json:
@@ -59,6 +99,7 @@ def _server(server: snapshots.Server, snapshot: snapshots.Snapshot, wanted: layo
                 "is_wanted": spec is not None and spec.process(one.engine) is not None,
                 "detail": one.detail,
                 "restarts": one.restarts,
+                "release": one.release,
             }
             for one in server.processes
         ],

@@ -1,12 +1,15 @@
 """Seats: where each process sits, built from the topology and what is recorded.
 
 A seat's layout holds the wanted servers and those that are still there, so that a server on its way out still finds
-its neighbours.
+its neighbours. A web server's seat holds the release that `planning/releases` gives it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tenfold import engines, errors
+from tenfold.engines.haproxy import settings
+from tenfold.planning import releases
 from tenfold.runtime import paths, records
 from tenfold.topology import layout, tiers
 
@@ -19,6 +22,33 @@ class Seats:
     store: records.Store
     secrets: engines.Secrets
     topology: tiers.Topology
+    candidate: engines.Release | None = None
+    """A release that is not made yet, for a plan that is only looked at: as if it were the wanted one."""
+
+    @property
+    def released(self) -> releases.Wanted:
+        """Which releases shall serve."""
+        return releases.Wanted(self.candidate.version) if self.candidate else self.store.records.wanted_releases
+
+    @property
+    def newest(self) -> engines.Release | None:
+        """The release whose migrations have to have run; None: there is none."""
+        return self.candidate or self.release(self.released.canary) or self.release(self.released.current)
+
+    def release(self, version: str) -> engines.Release | None:
+        """The release of this version, or None when there is none (any more)."""
+        found = self.store.records.releases.get(version)
+        if self.candidate is not None and self.candidate.version == version:
+            return self.candidate
+        if found is None:
+            return None
+        directory = self.where.releases / version
+        return engines.Release(version, directory, found.app, found.factory, found.groups, found.python, found.env)
+
+    @property
+    def canaries(self) -> tuple[str, ...]:
+        """The web servers that shall run the canary."""
+        return releases.canaries(self.released, self.wanted, self._running)
 
     @property
     def wanted(self) -> layout.Layout:
@@ -55,12 +85,34 @@ class Seats:
             bindings=self.where.bindings,
             secrets=self.secrets,
             run=self.where.run,
+            release=self._release_on(server) if wanted.engine == "granian" else None,
+            weights=self._weights() if wanted.engine == "haproxy" else {},
         )
 
     def of(self, server: str) -> tuple[engines.Seat, ...]:
         """The seats of all processes that a server is recorded to have."""
         record = self.store.records.servers.get(server)
         return tuple(self.seat(server, name) for name in record.processes if name in _KNOWN) if record else ()
+
+    @property
+    def _running(self) -> dict[str, str]:
+        """By web server, the release that it runs, or ran last."""
+        found = ((name, server.processes.get("granian")) for name, server in self.store.records.servers.items())
+        return {name: record.release for name, record in found if record is not None}
+
+    def _release_on(self, server: str) -> engines.Release | None:
+        """The release that a web server shall run; on one that leaves, the one that it runs."""
+        running = self._running
+        assigned = releases.assign(self.released, self.wanted, running)
+        return self.release(assigned.get(server) or running.get(server, ""))
+
+    def _weights(self) -> Mapping[str, int]:
+        """The weights that give the canary its share."""
+        chosen, balancer = self.canaries, self.topology.balancer
+        if not chosen or balancer is None:
+            return {}
+        usual = {one.name: balancer.weights.get(one.name, settings.DEFAULT_WEIGHT) for one in self.wanted.web()}
+        return releases.weights(self.released.percent, usual, chosen)
 
 
 _KNOWN = {one.name: one for one in (layout.HAPROXY, layout.GRANIAN, layout.POSTGRES, layout.PATRONI, layout.ETCD)}

@@ -9,17 +9,22 @@ import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from tenfold import errors
+from tenfold.engines.granian import settings
+from tenfold.engines.haproxy import admin as haproxy
 from tenfold.kit import address, files
 from tenfold.observation import snapshot as snapshots
 from tenfold.planning import plan as plans
+from tenfold.planning import releases as planned
 from tenfold.planning import steps
 from tenfold.runtime import (
     actions,
     apply,
     certificates,
+    deploy,
     events,
     figures,
     guard,
@@ -28,14 +33,25 @@ from tenfold.runtime import (
     paths,
     records,
     registry,
+    releases,
     report,
     seats,
     supervise,
     traffic,
 )
+from tenfold.runtime.seats import Seats
 from tenfold.topology import layout, load, tiers
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a change leads to, or goes back to."""
+
+    topology: str
+    """The text of tenfold.toml."""
+    releases: planned.Wanted
 
 
 class Runtime:
@@ -49,9 +65,8 @@ class Runtime:
         self.supervisor = supervise.Supervisor(where, store, journal)
         self.observer = observe.Observer(self.supervisor)
         self.sampler = traffic.Sampler()
+        self.shelf = releases.Shelf(where, store, journal)
         self.changing = asyncio.Lock()
-        self._is_going_back = False
-        """Going back undoes what was done: code that has changed meanwhile stays where it is not running yet."""
 
     # What is wanted
 
@@ -75,9 +90,7 @@ class Runtime:
 
     async def make_plan(self) -> plans.Plan:
         """The plan from what is there to what is wanted."""
-        places = self.seats
-        wanted = observe.revisions(places, keeps_code=self._is_going_back)
-        return plans.make(places.topology, await self.observer.snapshot(places), wanted)
+        return await self._plan(self.seats)
 
     def action(self, step: steps.Step) -> apply.Act:
         """What carries out this kind of step."""
@@ -94,13 +107,12 @@ class Runtime:
         body["change"] = figures.change(self.journal) if self.changing.locked() else None
         return {**figures.added(body, snapshot, topology, carried, self.where.state), "certificate": certificate}
 
-    async def plan(self, text: str) -> Json:
-        """The plan to this topology, without doing anything."""
+    async def plan(self, text: str, *, keeps_release: bool = False) -> Json:
+        """The plan to this topology, without doing anything. `keeps_release`: code that has changed does not count."""
         topology = load.parse(text, str(self.where.topology))
         certificates.ensure_usable(topology, self.where, certificates.now())
-        places = seats.Seats(self.where, self.store, self.secrets, topology)
-        plan = plans.make(topology, await self.observer.snapshot(places), observe.revisions(places))
-        return report.plan(plan)
+        candidate = None if keeps_release else await self.shelf.candidate(topology)
+        return report.plan(await self._plan(seats.Seats(self.where, self.store, self.secrets, topology, candidate)))
 
     async def up(self, text: str) -> Json:
         """Start, or take over, and make it so; what an earlier runtime was applying when it died is finished by that.
@@ -110,23 +122,28 @@ class Runtime:
         """
         topology = load.parse(text, str(self.where.topology))
         _ensure_installed(topology)
-        await self.supervisor.end_rehearsals()
-        was_running = any(one.is_alive for one in self.store.records.servers.values())
-        if not was_running:
-            certificates.ensure_usable(topology, self.where, certificates.now())
-            _ensure_addresses_free(topology.service)
-        try:
-            return await self._change(text, former=self.store.records.applied if was_running else "")
-        except errors.StepFailed as failure:
-            if was_running:
-                raise
-            await self.down()
-            raise errors.StepFailed(f"{failure}\nWhat had been started is stopped again; data stays.") from failure
+        async with self._change():
+            await self.supervisor.end_rehearsals()
+            was_running = any(one.is_alive for one in self.store.records.servers.values())
+            if not was_running:
+                certificates.ensure_usable(topology, self.where, certificates.now())
+                _ensure_addresses_free(topology.service)
+            try:
+                goal = Goal(text, await self._releases_for(topology))
+                return await self._reach(goal, former=self._reached if was_running else None)
+            except errors.StepFailed as failure:
+                if was_running:
+                    raise
+                await self._stop()
+                self.shelf.want(self.shelf.reached)
+                await self.shelf.sweep(topology.deploy.keep)
+                raise errors.StepFailed(f"{failure}\nWhat had been started is stopped again; data stays.") from failure
 
-    async def apply(self, text: str, *, writes_file: bool = False) -> Json:
+    async def apply(self, text: str, *, writes_file: bool = False, keeps_release: bool = False) -> Json:
         """Make it so, live. When a step fails, everything goes back to the topology before, and StepFailed says so.
 
         `writes_file`: tenfold.toml gets this text first, and its former text when everything goes back.
+        `keeps_release`: code and variables that have changed wait for the next release.
         """
         topology = load.parse(text, str(self.where.topology))
         _ensure_installed(topology)
@@ -134,30 +151,41 @@ class Runtime:
         is_new = not self.store.records.topology or topology.service.redirect != self.topology.service.redirect
         if topology.service.redirect and is_new:
             actions.ensure_free(topology.service.redirect, "service.redirect_http")
-        return await self._change(text, former=self.store.records.applied, writes_file=writes_file)
+        deploy.ensure_canary_fits(self.shelf.wanted, topology)
+        async with self._change():
+            goal = Goal(text, await self._releases_for(topology, keeps_release=keeps_release))
+            return await self._reach(goal, former=self._reached, writes_file=writes_file)
 
-    async def _change(self, text: str, *, former: str, writes_file: bool = False) -> Json:
-        if self.changing.locked():
-            raise errors.RuntimeFailure("another change is being applied; follow it with: tenfold events -f")
-        async with self.changing:
-            topology = load.parse(text, str(self.where.topology))
-            certificates.install(topology, self.where, certificates.now())
-            self._want(text, writes_file)
-            try:
-                done = await apply.converge(self)
-            except errors.StepFailed as failure:
-                await self._go_back(former, failure, writes_file)
-            self.store.records.applied = text
-            self.store.save()
-            files.write_if_changed(self.where.applied, text)
-            certificates.discard_others(topology, self.where)
-            return {"steps": done}
+    async def deploy(self, asked: deploy.Request) -> Json:
+        """Make another release serve, web server by web server; see `runtime/deploy`. The topology stays.
+
+        When a step fails, what served before serves on, and StepFailed says so.
+        """
+        if not self.store.records.applied:
+            raise errors.NotRunning(f"{self.where.state}: nothing was ever started here; start it with: tenfold up -d")
+        async with self._change():
+            topology = load.parse(asked.topology, str(self.where.topology))
+            wanted = await deploy.releases_for(asked, self.shelf, topology, self.topology)
+            if wanted == self.shelf.wanted == self.shelf.reached:
+                return {"steps": 0, **report.releases(wanted)}
+            goal = Goal(self.store.records.topology, wanted)
+            done = await self._reach(goal, former=self._reached, keep=topology.deploy.keep)
+            return {**done, **report.releases(wanted)}
+
+    async def release_status(self) -> Json:
+        """What `tenfold deploy --status` prints: which releases serve, and how each of them does."""
+        snapshot = await self.snapshot()
+        sockets = actions.front_doors(actions.Stage(self.supervisor, self.observer, self.seats, self.journal))
+        carried = [await haproxy.stats(socket) for socket in sockets]
+        return report.release_status(snapshot, self.store.records.releases, carried)
 
     async def migrate(self) -> Json:
-        """Run the migrations that have not run."""
+        """Run the migrations of the service's folder, as it is now, that have not run."""
         async with self.changing:
+            stands = settings.as_it_stands(self.topology, self.where.project)
+            places = seats.Seats(self.where, self.store, self.secrets, self.topology, stands)
             step = steps.Migrate(reason="asked for")
-            await self.action(step)(step)
+            await actions.find(step, actions.Stage(self.supervisor, self.observer, places, self.journal))(step)
             return {"migrated": True}
 
     async def kill_server(self, name: str) -> Json:
@@ -180,24 +208,63 @@ class Runtime:
     async def down(self) -> Json:
         """Stop everything, the front door first and the primary last. The data stays."""
         async with self.changing:
-            stopped = await actions.stop_everything(self.supervisor, self.observer, self.seats)
-        return {"stopped": stopped}
+            return {"stopped": await self._stop()}
 
     # Details
 
-    def _want(self, text: str, writes_file: bool) -> None:
-        self.store.records.topology = text
-        self.store.save()
-        if writes_file:
-            files.write_if_changed(self.where.topology, text, mode=0o644)
+    @asynccontextmanager
+    async def _change(self) -> AsyncIterator[None]:
+        """One change at a time: a second one is refused, it does not wait."""
+        if self.changing.locked():
+            raise errors.RuntimeFailure("another change is being applied; follow it with: tenfold events -f")
+        async with self.changing:
+            yield
 
-    async def _go_back(self, former: str, failure: errors.StepFailed, writes_file: bool) -> NoReturn:
-        """Plan for the former topology and carry it out. Always raises: what failed, and whether it went back."""
-        if not former or former == self.store.records.topology:
+    async def _plan(self, places: Seats) -> plans.Plan:
+        snapshot = await self.observer.snapshot(places)
+        return plans.make(places.topology, snapshot, observe.revisions(places), places.released)
+
+    async def _releases_for(self, topology: tiers.Topology, *, keeps_release: bool = False) -> planned.Wanted:
+        """The releases that serve already, or a new one of the code as it is now."""
+        if keeps_release and self.shelf.wanted.current:
+            self.shelf.find(self.shelf.wanted.current)
+            return self.shelf.wanted
+        return await self.shelf.as_files_say(topology) or planned.Wanted(await self.shelf.make(topology))
+
+    @property
+    def _reached(self) -> Goal:
+        return Goal(self.store.records.applied, self.shelf.reached)
+
+    async def _reach(self, goal: Goal, *, former: Goal | None, writes_file: bool = False, keep: int = 0) -> Json:
+        """Carry out what leads to the goal, or back to the former one. `keep`: releases, if tenfold.toml says another
+        number than the goal's topology."""
+        topology = load.parse(goal.topology, str(self.where.topology))
+        certificates.install(topology, self.where, certificates.now())
+        self._want(goal, writes_file)
+        try:
+            done = await apply.converge(self)
+        except errors.StepFailed as failure:
+            await self._go_back(former, failure, writes_file)
+        self.store.records.applied = goal.topology
+        self.shelf.settle()
+        files.write_if_changed(self.where.applied, goal.topology)
+        certificates.discard_others(topology, self.where)
+        await self.shelf.sweep(keep or topology.deploy.keep)
+        return {"steps": done}
+
+    def _want(self, goal: Goal, writes_file: bool) -> None:
+        self.store.records.topology = goal.topology
+        self.shelf.want(goal.releases)
+        if writes_file:
+            files.write_if_changed(self.where.topology, goal.topology, mode=0o644)
+
+    async def _go_back(self, former: Goal | None, failure: errors.StepFailed, writes_file: bool) -> NoReturn:
+        """Plan for what was there before and carry it out. Always raises: what failed, and whether it went back."""
+        wanted = Goal(self.store.records.topology, self.shelf.wanted)
+        if former is None or not former.topology or former == wanted:
             raise failure
         self.journal.say("going_back", f"{failure}\nGoing back to what was there before.", level="error")
         self._want(former, writes_file)
-        self._is_going_back = True
         try:
             done = await apply.converge(self)
         except errors.StepFailed as second:
@@ -205,9 +272,18 @@ class Runtime:
                 f"{failure}\nGoing back failed as well: {second}\n"
                 "Nothing more was done; the next `tenfold up` or `tenfold apply` continues from here."
             ) from failure
-        finally:
-            self._is_going_back = False
-        raise errors.StepFailed(f"{failure}\nUndone in {done} steps: the service is as it was before.") from failure
+        await self.shelf.sweep(self.topology.deploy.keep)
+        raise errors.StepFailed(f"{failure}\n{_undone(done, former, wanted)}") from failure
+
+    async def _stop(self) -> list[str]:
+        return await actions.stop_everything(self.supervisor, self.observer, self.seats)
+
+
+def _undone(done: int, former: Goal, wanted: Goal) -> str:
+    text = f"Undone in {done} steps: the service is as it was before."
+    if former.releases == wanted.releases:
+        return text
+    return f"{text} Release {former.releases.current} serves on; put the code right, and try again."
 
 
 @asynccontextmanager

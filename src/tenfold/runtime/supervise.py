@@ -261,6 +261,7 @@ class Supervisor:
         self.store.save()
         if server.enclosure is None or not server.is_alive:
             raise errors.EngineFailed(f"server {server.spec.name}: has no power; {record.name} cannot start")
+        _ensure_directory(server, record)
         log = self.where.server(server.spec.name) / "log" / f"{record.name}.log"
         self._log_begins[log] = log.stat().st_size if log.exists() else 0
         try:
@@ -324,23 +325,14 @@ class Supervisor:
         raise errors.EngineFailed(f"{record.name} on {seat.server.name}: {reason}; last lines of {seat.log}:\n{lines}")
 
 
-def revision(seat: engines.Seat, code: str | None = None) -> str:
-    """A hash of everything a process is started with: rendered files, command, environment; and the user's code.
-
-    `code`: a fingerprint in the place of the one that the code has now.
-    """
+def revision(seat: engines.Seat) -> str:
+    """A hash of everything a process is started with: rendered files, command, environment."""
     engine = registry.engine(seat.process.engine)
     command = engine.command(seat)
     digest = hashlib.sha256()
     for part in (*sorted(engine.render(seat).items()), command.argv, *sorted(command.env.items())):
         digest.update(repr(part).encode())
-    known = engine.code(seat) if code is None else code
-    return f"{digest.hexdigest()[:16]}+{known}" if known else digest.hexdigest()[:16]
-
-
-def code_of(revision_then: str) -> str:
-    """The fingerprint of the code in a revision."""
-    return revision_then.partition("+")[2]
+    return digest.hexdigest()[:16]
 
 
 def last_lines(log: Path, begin: int = 0, count: int = 15) -> str:
@@ -367,6 +359,17 @@ def _record(seat: engines.Seat) -> records.ProcessRecord:
         start_seconds=command.start_seconds,
         pid_file=str(command.pid_file or ""),
         revision=revision(seat),
+        release=seat.release.version if seat.release else "",
+    )
+
+
+def _ensure_directory(server: records.ServerRecord, record: records.ProcessRecord) -> None:
+    if Path(record.directory).is_dir():
+        return
+    what = f"release {record.release}" if record.release else "its folder"
+    raise errors.EngineFailed(
+        f"{record.name} on {server.spec.name} cannot start: {what} is gone, {record.directory} not found. "
+        "What runs keeps serving; make a release of the code as it is now: tenfold deploy"
     )
 
 

@@ -185,6 +185,17 @@ class Database(Section):
     """How the app's `DATABASE_URL` begins: SQLAlchemy wants its driver named there."""
 
 
+class Deploy(Section):
+    """`[deploy]`: how a new release of the app takes the place of the old one."""
+
+    keep: int = Field(default=5, ge=2, le=1000)
+    """Releases that are kept, the one that serves included: to go back to."""
+    canary_percent: units.Percent | None = Field(default=None, alias="canary", ge=1, le=99)
+    """The share of requests that `tenfold deploy` gives a new release until it is promoted: `"10%"`; absent: all."""
+    exclude: tuple[str, ...] = Field(default=(), strict=False)
+    """Patterns of files and folders below `service.directory` that are no part of a release."""
+
+
 class Region(Section):
     """`[regions.NAME]`: a data center. Without any there is one, named `home`."""
 
@@ -200,6 +211,7 @@ class Topology(Section):
     web: Web = Field(default_factory=Web)
     web_groups: dict[str, WebGroup] = Field(default_factory=dict)
     database: Database = Field(default_factory=Database)
+    deploy: Deploy = Field(default_factory=Deploy)
     regions: dict[str, Region] = Field(default_factory=lambda: {"home": Region(primary=True)})
 
     @property

@@ -24,7 +24,9 @@ def test_status_has_for_every_server_what_programs_were_promised() -> None:
         assert {"name", "region", "tier", "address", "state", "processes", "database"} == set(server)
         assert server["address"].startswith(body["network"].removesuffix("0.0/16"))
         for process in server["processes"]:
-            assert {"name", "engine", "pid", "role", "state", "is_wanted", "detail", "restarts"} == set(process)
+            assert {"name", "engine", "pid", "role", "state", "is_wanted", "detail", "restarts", "release"} == set(
+                process
+            )
 
 
 def test_status_tells_where_the_data_is() -> None:

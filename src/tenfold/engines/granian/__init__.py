@@ -1,7 +1,7 @@
 """The granian engine: runs the service's app, wrapped, on a web server's private address."""
 
 from tenfold import engines
-from tenfold.engines.granian import code, command, probe, render
+from tenfold.engines.granian import command, probe, render
 
 ENGINE = engines.Engine(
     name="granian",
@@ -10,5 +10,4 @@ ENGINE = engines.Engine(
     render=render.render,
     command=command.command,
     probe=probe.probe,
-    code=code.fingerprint,
 )

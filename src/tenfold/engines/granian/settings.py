@@ -31,6 +31,8 @@ class Settings:
     workers: int
     kill_seconds: int
     """After SIGTERM, when granian kills a worker that has not ended."""
+    release: str
+    """The version of the release that it runs; empty: the files as they stand."""
     env: dict[str, str]
     database_url: str
     """For code that does not use the SDK. The app's own `DATABASE_URL` in `env` wins over it."""
@@ -41,20 +43,20 @@ class Settings:
 
 def settings(seat: engines.Seat) -> Settings:
     """The settings of this seat's process. Raises BadInput when the `env_file` cannot be used."""
-    service = seat.topology.service
     group = seat.topology.web_groups.get(seat.process.group)
-    has_own_app = group is not None and bool(group.app or group.factory)
-    chosen = group if group is not None and has_own_app else service
+    release = seat.release or as_it_stands(seat.topology, seat.project)
+    app, factory = _app(release, seat.process.group, group)
     return Settings(
         address=seat.address,
         port=seat.process.port,
-        app=chosen.app,
-        factory=chosen.factory,
-        directory=(seat.project / service.directory).resolve(),
-        interpreter=interpreter(seat.project, service.python),
+        app=app,
+        factory=factory,
+        directory=release.directory,
         workers=(group or seat.topology.web).workers,
-        kill_seconds=math.ceil(service.request_seconds + SHUTDOWN_SECONDS),
-        env=environment(seat),
+        kill_seconds=math.ceil(seat.topology.service.request_seconds + SHUTDOWN_SECONDS),
+        release=release.version,
+        interpreter=interpreter(seat.project, release.python),
+        env=dict(release.env),
         database_url=database_url(seat),
     )
 
@@ -66,9 +68,18 @@ def database_url(seat: engines.Seat) -> str:
     return bindings.database_url(hosts, name, seat.secrets.app, name, seat.topology.database.url_scheme)
 
 
-def environment(seat: engines.Seat) -> dict[str, str]:
-    """The app's variables."""
-    return variables(seat.project, seat.topology.service)
+def as_it_stands(topology: tiers.Topology, project: Path) -> engines.Release:
+    """What the project would run at this moment: its files, its variables. Raises BadInput, see `variables`."""
+    service = topology.service
+    return engines.Release(
+        version="",
+        directory=(project / service.directory).resolve(),
+        app=service.app,
+        factory=service.factory,
+        groups={name: (group.app, group.factory) for name, group in topology.web_groups.items()},
+        python=str(interpreter(project, service.python)) if service.python else "",
+        env=variables(project, service),
+    )
 
 
 def variables(project: Path, service: tiers.Service) -> dict[str, str]:
@@ -81,6 +92,12 @@ def variables(project: Path, service: tiers.Service) -> dict[str, str]:
             f"service.env: {', '.join(reserved)} found, names that do not begin with {RESERVED} expected; rename them"
         )
     return merged
+
+
+def _app(release: engines.Release, name: str, group: tiers.WebGroup | None) -> tuple[str, str]:
+    """The app and factory of a group; a group that came after the release is known from the topology alone."""
+    own = release.groups.get(name, (group.app, group.factory) if group else ("", ""))
+    return own if any(own) else (release.app, release.factory)
 
 
 def interpreter(project: Path, python: str) -> Path:

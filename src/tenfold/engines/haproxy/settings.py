@@ -1,7 +1,8 @@
 """What the front door is told: one value, derived from a seat, that holds every number and name the files are made of.
 
 Read by `render` and `admin`. Pure. It never looks at the world, and what it derives (servers aside) depends on the
-topology alone: while a plan adds and removes web servers, the configuration that is not about them stays the same.
+topology and a canary's share alone: while a plan adds and removes web servers, the configuration that is not about
+them stays the same.
 """
 
 import hashlib
@@ -170,8 +171,8 @@ def of(seat: engines.Seat) -> Settings:
         runtime_socket=runtime_socket(seat),
         hold_script=seat.config / "hold.lua",
         policy=balancer.policy,
-        algorithm=ALGORITHMS[balancer.policy],
-        weights=_weights(balancer),
+        algorithm=_algorithm(balancer.policy, has_shares=bool(seat.weights)),
+        weights=_weights(seat),
         sticky_key=_sticky_key(seat.secrets) if balancer.sticky else "",
         routes=tuple(sorted(balancer.route, key=lambda route: (-len(route.path), route.path))),
         groups=groups(seat),
@@ -182,7 +183,7 @@ def of(seat: engines.Seat) -> Settings:
 
 def groups(seat: engines.Seat) -> tuple[Group, ...]:
     """The web servers that the seat's layout names, by group; the default group is always the first."""
-    weights = dict(_weights(seat.topology.balancer)) if seat.topology.balancer else {}
+    weights = dict(_weights(seat))
     return tuple(
         Group(
             name=name,
@@ -198,9 +199,17 @@ def _upstream(server: layout.Server, network: int, weights: Mapping[str, int]) -
     return Upstream(server.name, f"{server.address(network)}:{port}", weights.get(server.name, DEFAULT_WEIGHT))
 
 
-def _weights(balancer: tiers.Balancer) -> tuple[tuple[str, int], ...]:
-    """The weights that count: only the weighted policies know any."""
-    return tuple(sorted(balancer.weights.items())) if balancer.policy.startswith("weighted") else ()
+def _algorithm(policy: tiers.Policy, *, has_shares: bool) -> str:
+    """While a canary has its share, requests go round: `leastconn` gives idle servers the same, whatever they weigh."""
+    algorithm = ALGORITHMS[policy]
+    return "roundrobin" if has_shares and algorithm == "leastconn" else algorithm
+
+
+def _weights(seat: engines.Seat) -> tuple[tuple[str, int], ...]:
+    """The weights that count: a canary's and its neighbours', else those of the weighted policies."""
+    balancer = seat.topology.balancer
+    usual = balancer.weights if balancer and balancer.policy.startswith("weighted") else {}
+    return tuple(sorted({**usual, **seat.weights}.items()))
 
 
 def _debug_digest(secrets: engines.Secrets) -> str:

@@ -5,7 +5,7 @@ from importlib import resources
 from tenfold import errors
 from tenfold.topology import nearest
 
-SECTIONS = ("service", "balancer", "web", "web_groups", "database", "regions")
+SECTIONS = ("service", "balancer", "web", "web_groups", "database", "deploy", "regions")
 """In the order in which a request meets the tiers."""
 
 
