@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,8 @@ class Project:
         self.folder = folder
         self.listen = listen
         self.loads = 0
+        self.trust: ssl.SSLContext | None = None
+        """Set for a project whose front door is under TLS: whom its clients believe."""
 
     @property
     def ledger(self) -> Path:
@@ -39,7 +42,7 @@ class Project:
 
     @property
     def url(self) -> str:
-        return f"http://{self.listen}"
+        return f"{'http' if self.trust is None else 'https'}://{self.listen}"
 
     async def try_tenfold(self, *words: str, seconds: float = 120.0) -> process.Finished:
         """Run a command; whatever comes of it."""
@@ -98,7 +101,7 @@ class Project:
         """The shop's journeys against the front door, until the block ends."""
         plan = journeys.load("load.py", self.folder)
         self.loads += 1
-        return traffic.Load(self.url, plan, rate=rate, ledger_path=self.ledger, service="shop")
+        return traffic.Load(self.url, plan, rate=rate, ledger_path=self.ledger, service="shop", trust=self.trust)
 
     async def ensure_nothing_lost(self, report: traffic.Report) -> None:
         """No request failed, every acknowledged write is there exactly once, every session saw its own."""
