@@ -119,10 +119,10 @@ class Project:
 
 
 @asynccontextmanager
-async def shop(folder: Path) -> AsyncIterator[Project]:
-    """A copy of the shop, not started. On exit everything that it started is gone."""
-    target = folder / "shop"
-    shutil.copytree(SHOP, target, ignore=shutil.ignore_patterns(".tenfold", "__pycache__", "*.ledger"))
+async def shop(folder: Path, source: Path = SHOP) -> AsyncIterator[Project]:
+    """A copy of the shop, or of another project; not started. On exit everything that it started is gone."""
+    target = folder / source.name
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".tenfold", "__pycache__", "*.ledger"))
     project = Project(target, f"127.0.0.1:{free_port()}")
     project.edit(r"^listen\s*=.*$", f'listen = "{project.listen}"')
     try:
