@@ -36,6 +36,7 @@ COMMANDS = {
     "psql": "psql",
     "doctor": "doctor",
     "help": "help",
+    "completion": "completion",
 }
 """Command names, in the order in which `--help` lists them, and the module each lives in."""
 
@@ -61,6 +62,7 @@ ABOUT = {
     "psql": "Open psql on the primary, or on a server.",
     "doctor": "Which engines are installed, and what is in the way.",
     "help": "The reference of tenfold.toml.",
+    "completion": "The completion script for bash, zsh or fish.",
 }
 
 

@@ -1,18 +1,20 @@
 """`tenfold grow` and `tenfold shrink`: edit tenfold.toml, show the plan, apply it live, rung by rung."""
 
+from __future__ import annotations
+
 import time
 
 import click
 
 from tenfold import errors
-from tenfold.cli import apply, output, project
+from tenfold.cli import apply, output, project, words
 from tenfold.runtime import paths
 from tenfold.topology import edit, load, rungs
 
 
 @click.command()
-@click.option("--to", "rung", metavar="RUNG", help="Climb until this rung; default: the next one.")
-@click.option("--skip", multiple=True, metavar="RUNG", help="Leave a rung out; may be repeated.")
+@click.option("--to", "rung", type=words.Rung(), metavar="RUNG", help="Climb until this rung; default: the next one.")
+@click.option("--skip", type=words.Rung(), multiple=True, metavar="RUNG", help="Leave a rung out; may be repeated.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.pass_context
 def grow(ctx: click.Context, rung: str | None, skip: tuple[str, ...], yes: bool) -> None:
@@ -26,7 +28,7 @@ def grow(ctx: click.Context, rung: str | None, skip: tuple[str, ...], yes: bool)
 
 
 @click.command()
-@click.option("--to", "rung", metavar="RUNG", help="Go down to this rung; default: the one below.")
+@click.option("--to", "rung", type=words.Rung(), metavar="RUNG", help="Go down to this rung; default: the one below.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.pass_context
 def shrink(ctx: click.Context, rung: str | None, yes: bool) -> None:

@@ -2,6 +2,7 @@
 
 import click
 
+from tenfold.cli import words
 from tenfold.topology import reference
 
 
@@ -11,7 +12,7 @@ def help_() -> None:
 
 
 @help_.command()
-@click.argument("section", required=False)
+@click.argument("section", type=words.Section(), required=False)
 def topology(section: str | None) -> None:
     """Print a commented example of every section, or of one. Example: tenfold help topology database"""
     sections = [section] if section else reference.SECTIONS

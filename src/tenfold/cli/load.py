@@ -1,5 +1,7 @@
 """`tenfold load`: send load and keep a ledger of it, or verify a ledger against the database."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import datetime
@@ -9,8 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
-import uvloop
 
 from tenfold import bindings, errors
 from tenfold.cli import project, trust, words
@@ -18,7 +18,7 @@ from tenfold.runtime import paths
 from tenfold.topology import load as load_topology
 from tenfold.topology import tiers
 from tenfold.traffic import journeys, report, summary, verify
-from tenfold.traffic.load import Load
+from tenfold.traffic import load as sending
 
 Result = TypeVar("Result")
 
@@ -85,7 +85,7 @@ def _send(
     path = ledger_path or _ledger_path(topology)
     seen = trust.of(topology, service, url, ca=options.pop("ca"), insecure=options.pop("insecure"))
     options |= {"trust": seen.context, "certified_name": seen.name, "service": service.name if service else ""}
-    running = Load(url or _front_door(service), plan, ledger_path=path, **options)
+    running = sending.Load(url or _front_door(service), plan, ledger_path=path, **options)
     found = _run(_watch(running, is_json, is_quiet))
     if is_json:
         _print({**found.to_dict(), "seed": running.seed, "ledger": str(path)})
@@ -94,7 +94,7 @@ def _send(
     return found.is_clean
 
 
-async def _watch(running: Load, is_json: bool, is_quiet: bool) -> report.Report:
+async def _watch(running: sending.Load, is_json: bool, is_quiet: bool) -> report.Report:
     """Run it to its end or to Ctrl-C, with a line a second unless it shall be quiet."""
     await trust.ensure(running.origin)
     async with running, _interruptible(running):
@@ -109,7 +109,7 @@ async def _watch(running: Load, is_json: bool, is_quiet: bool) -> report.Report:
 
 
 @contextlib.asynccontextmanager
-async def _interruptible(running: Load) -> AsyncIterator[None]:
+async def _interruptible(running: sending.Load) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, running.stop)
@@ -121,6 +121,8 @@ async def _interruptible(running: Load) -> AsyncIterator[None]:
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    import uvloop  # late: help and completions do without
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 
@@ -143,6 +145,8 @@ def _ledger_path(topology: Path | None) -> Path:
 
 def _print(what: dict[str, Any] | list[str]) -> None:
     if isinstance(what, dict):
+        import msgspec  # late, as above
+
         click.echo(msgspec.json.format(msgspec.json.encode(what), indent=2))
     else:
         click.echo("\n".join(what))

@@ -1,19 +1,21 @@
 """`tenfold logs [SERVER|TIER] [-f]`: the logs of servers and tiers."""
 
+from __future__ import annotations
+
 import asyncio
 from pathlib import Path
 
 import click
 
 from tenfold import errors
-from tenfold.cli import output, project
+from tenfold.cli import output, project, words
 from tenfold.runtime import paths, records
 
 FIRST_LINES = 40
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", type=words.Server(tiers=True), metavar="[SERVER|TIER]", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines until Ctrl-C.")
 @click.pass_context
 def logs(ctx: click.Context, name: str | None, follow: bool) -> None:
@@ -34,7 +36,7 @@ def _chosen(where: paths.Paths, name: str | None) -> list[Path]:
         raise errors.NotRunning("there are no logs yet; start the service with: tenfold up -d")
     if not servers:
         tiers = sorted({record.spec.tier for record in known.values()})
-        raise errors.BadInput(f"{name}: no such server or tier; there are {', '.join([*known, *tiers, 'runtime'])}")
+        words.ensure_known("server or tier", name or "", [*known, *tiers, "runtime"])
     found = [log for server in servers for log in sorted((where.server(server) / "log").glob("*.log"))]
     return [log for log in found if name is None or name in (log.parts[-3], log.stem) or name not in known] or found
 

@@ -2,12 +2,14 @@
 
 import click
 
-from tenfold.cli import output, project
+from tenfold.cli import output, project, words
 from tenfold.topology import edit, load, rungs
 
 
 @click.command()
-@click.option("--to", "rung", metavar="RUNG", help="Plan a climb to this rung in place of what the file says.")
+@click.option(
+    "--to", "rung", type=words.Rung(), metavar="RUNG", help="Plan a climb to this rung in place of what the file says."
+)
 @click.option("--json", "as_json", is_flag=True, help="The documented form, for programs.")
 @click.pass_context
 def plan(ctx: click.Context, rung: str | None, as_json: bool) -> None:

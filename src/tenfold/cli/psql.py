@@ -1,17 +1,24 @@
 """`tenfold psql [SERVER]`: psql of the installed PostgreSQL, on the primary or on a server, as the app's role."""
 
+from __future__ import annotations
+
 import os
 from typing import Any
 
 import click
 
 from tenfold import bindings, errors
-from tenfold.cli import project, status
-from tenfold.engines.postgres import settings
+from tenfold.cli import project, status, words
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--server", "-s", metavar="NAME", help="A database server; default: the primary.")
+@click.option(
+    "--server",
+    "-s",
+    type=words.Server(process="postgres"),
+    metavar="NAME",
+    help="A database server; default: the primary.",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def psql(ctx: click.Context, server: str | None, arguments: tuple[str, ...]) -> None:
@@ -21,10 +28,11 @@ def psql(ctx: click.Context, server: str | None, arguments: tuple[str, ...]) -> 
     if told.database is None:
         raise errors.BadInput(f"{where.bindings}: has no database; start it with: tenfold up -d")
     chosen = server or _primary(project.run(status.look(where)))
-    node = next((one for one in told.database.shards[0].nodes if one.name == chosen), None)
-    if node is None:
-        known = ", ".join(one.name for one in told.database.shards[0].nodes)
-        raise errors.BadInput(f"server {chosen}: not a database server; there are: {known}")
+    nodes = {one.name: one for one in told.database.shards[0].nodes}
+    words.ensure_known("database server", chosen, nodes)
+    node = nodes[chosen]
+    from tenfold.engines.postgres import settings  # late: it loads drivers, and help does without
+
     program = settings.program("psql")
     environment = {**os.environ, "PGPASSWORD": told.database.password}
     argv = [program, "-h", node.host, "-p", str(node.port), "-U", told.database.user, "-d", told.database.name]

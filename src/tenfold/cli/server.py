@@ -3,7 +3,7 @@
 import click
 
 from tenfold import errors
-from tenfold.cli import output, project
+from tenfold.cli import output, project, words
 from tenfold.runtime import daemon
 
 
@@ -13,7 +13,7 @@ def server() -> None:
 
 
 @server.command()
-@click.argument("name")
+@click.argument("name", type=words.Server())
 @click.pass_context
 def kill(ctx: click.Context, name: str) -> None:
     """SIGKILL to everything on the server at once; it stays off. Example: tenfold server kill database-1"""
@@ -27,7 +27,7 @@ def kill(ctx: click.Context, name: str) -> None:
 
 
 @server.command()
-@click.argument("name")
+@click.argument("name", type=words.Server())
 @click.pass_context
 def start(ctx: click.Context, name: str) -> None:
     """Give a server power and start what ran on it. Example: tenfold server start database-1"""

@@ -1,5 +1,7 @@
 """`tenfold up`: start the service and stay, or `-d`: start it and leave a runtime in the background."""
 
+from __future__ import annotations
+
 import click
 
 from tenfold import errors

@@ -4,6 +4,8 @@ Called by `tenfold grow`, `shrink`, `plan --to` and `status`. Pure: it says whic
 (`edits`), and `edit` changes them. A topology need not be a rung: the file is free-form.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
