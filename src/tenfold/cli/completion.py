@@ -6,12 +6,14 @@ The script asks `tenfold` itself at every Tab (click's way); `words` answers fro
 import click
 from click import shell_completion
 
+from tenfold.cli import words
+
 VARIABLE = "_TENFOLD_COMPLETE"
 """The environment variable by which the script asks."""
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.argument("shell", type=words.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script for a shell: commands, options, rungs, servers, sections.

@@ -13,6 +13,7 @@ import click
 from tenfold.cli import output, project, words
 from tenfold.runtime import events as journal
 from tenfold.runtime import paths
+from tenfold.topology import nearest
 
 LOOK_SECONDS = 0.2
 
@@ -24,7 +25,7 @@ LEVELS = ("info", "warning", "error")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--count", "-n", type=click.IntRange(min=0), help="How many past events.  [default: 40]")
 @click.option("--since", "since_seconds", type=words.Duration(), help="Only those of the last 30s, 10m, 2h.")
-@click.option("--level", type=click.Choice(LEVELS), default="info", show_default=True, help="This level and above.")
+@click.option("--level", type=words.Choice(LEVELS), default="info", show_default=True, help="This level and above.")
 @click.option("--server", type=words.Server(), metavar="NAME", help="Only what concerns this server.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind, as --json names it; repeatable.")
 @click.pass_context
@@ -48,7 +49,14 @@ def events(
     if follow:
         project.run(_follow(tail, wanted, say))
     elif not past and not as_json:
-        click.echo("no such events" if where.events.exists() else "no events yet; start with: tenfold up -d", err=True)
+        click.echo(_why_none(where, wanted), err=True)
+
+
+def _why_none(where: paths.Paths, wanted: _Wanted) -> str:
+    """What to say when there is nothing to show; a kind that was never seen may be a slip."""
+    seen = {event.kind for event in journal.Tail(where.events).new()}
+    hints = [nearest.hint(kind, seen) for kind in wanted.kinds if kind not in seen]
+    return f"no such events{hints[0] if hints else ''}" if seen else "no events yet; start with: tenfold up -d"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def _chosen(where: paths.Paths, name: str | None) -> list[Path]:
         raise errors.NotRunning("there are no logs yet; start the service with: tenfold up -d")
     if not servers:
         tiers = sorted({record.spec.tier for record in known.values()})
-        words.ensure_known("server or tier", name or "", [*known, *tiers, "runtime"])
+        words.ensure_known("server or tier", name or "", [*sorted(known), *tiers, "runtime"])
     found = [log for server in servers for log in sorted((where.server(server) / "log").glob("*.log"))]
     return [log for log in found if name is None or name in (log.parts[-3], log.stem) or name not in known] or found
 

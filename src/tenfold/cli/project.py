@@ -51,7 +51,7 @@ def connect(project: paths.Paths) -> client.Client:
 
 def servers(project: paths.Paths) -> list[str]:
     """The names of the servers that are recorded, whether a runtime runs or not."""
-    return list(records.Store.open(project.records).records.servers)
+    return sorted(records.Store.open(project.records).records.servers)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:

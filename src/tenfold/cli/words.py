@@ -32,6 +32,16 @@ class Duration(click.ParamType[float]):
         return read
 
 
+class Choice(click.Choice[str]):
+    """One of a few words; a slip is met with the one that was probably meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices:
+            choices = [str(one) for one in self.choices]
+            self.fail(f"{value!r} found, {', '.join(choices)} expected{nearest.hint(str(value), choices)}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class _Names(click.ParamType[str]):
     """A name out of a few, which are looked up when a shell asks for them."""
 

@@ -13,7 +13,7 @@ from tenfold import errors
 from tenfold.kit import enclosure as enclosures
 from tenfold.kit import files, process
 from tenfold.planning import releases as planned
-from tenfold.topology import layout
+from tenfold.topology import layout, nearest
 
 Power = Literal["on", "off", "killed"]
 
@@ -146,6 +146,7 @@ class Store:
         """The record of this server. Raises BadInput when there is none."""
         record = self.records.servers.get(name)
         if record is None:
-            known = ", ".join(sorted(self.records.servers)) or "none"
+            names = sorted(self.records.servers)
+            known = f"{', '.join(names) or 'none'}{nearest.hint(name, names)}"
             raise errors.BadInput(f"server {name}: not found; known servers: {known}")
         return record
