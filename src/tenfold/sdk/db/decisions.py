@@ -65,9 +65,10 @@ def _why_primary(read: Read) -> str:
         return "the primary: it is the only node"
     if not read.replicas:
         return "the primary: no replica is usable now"
-    lacking = f"reflects {read.wanted}" if read.wanted is not None else f"is fresh enough for {read.level}"
     if read.pinned:
-        return f"the primary: {read.pinned}, which this request has read from before, is gone or not what {lacking}"
+        older = f" or older than {read.wanted}" if read.wanted is not None else ""
+        return f"the primary: {read.pinned}, which this request has read from before, is gone{older}"
+    lacking = f"reflects {read.wanted}" if read.wanted is not None else f"is fresh enough for {read.level}"
     if read.waited_milliseconds is not None:
         return f"the primary: no replica {lacking}, waited {read.waited_milliseconds:.1f} ms for one"
     return f"the primary: no replica {lacking}, and waiting for one was in vain a moment ago"
