@@ -121,18 +121,39 @@ class Database(Way):
         self._connector = connect.Connector(init, connect_arguments)
         shards = primary.Shards(self._connector)
         super().__init__(shards, None, transaction.Options(), handout.Hooks(setup, reset))
+        self._beside: list[Database] = []
+
+    @property
+    def shards(self) -> primary.Shards:
+        """The nodes, the pools and the way to a primary, for what is built on `tf.db`."""
+        return self._shards
+
+    def beside(self, *, init: connect.Init | None = None, **connect_arguments: Any) -> "Database":
+        """Another set of connections to the same nodes, with an `init` of its own: starts and ends with this one.
+
+        What is written on either is seen by the session's reads on both.
+        """
+        made = Database(init=init, **connect_arguments)
+        made.shards.outside = self._shards.outside
+        self._beside.append(made)
+        if self._shards.is_started:
+            made.shards.watch(self._connector.database)
+        return made
 
     async def start(self, database: bindings.Database) -> None:
         """Watch the nodes and connect. A database that is down does not make it fail; calls wait for it."""
+        for one in self._beside:
+            one.shards.watch(database)
         await self._shards.start(database)
 
     def update(self, database: bindings.Database) -> None:
         """Follow changed bindings without disturbing what runs: nodes join and leave, a password may be new."""
-        self._shards.update(database)
+        for one in (self, *self._beside):
+            one.shards.update(database)
 
     async def stop(self) -> None:
         """Close everything at once. Twice is once; `start` may follow."""
-        await self._shards.stop()
+        await asyncio.gather(*(one.shards.stop() for one in (self, *self._beside)))
 
     @contextmanager
     def session(self) -> Iterator[request.Request]:

@@ -98,13 +98,17 @@ class Shards:
 
         A database that is down does not make it fail: reads and writes wait for it, up to their deadlines.
         """
-        self.is_started = True
-        self._loop = asyncio.get_running_loop()
-        self.update(database)
+        self.watch(database)
         until = asyncio.get_running_loop().time() + FIRST_LOOK_SECONDS
         for shard in list(self.by_number.values()):
             while not all(one.has_looked for one, _ in self._probers.values()) and await shard.news.wait(until):
                 pass
+
+    def watch(self, database: bindings.Database) -> None:
+        """`start`, without waiting for the first look."""
+        self.is_started = True
+        self._loop = asyncio.get_running_loop()
+        self.update(database)
 
     async def stop(self) -> None:
         """End the probes and close every connection at once. Safe to call twice."""

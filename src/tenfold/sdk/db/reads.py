@@ -120,7 +120,7 @@ class Reads:
             node.pool.done(connection)
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 raise WritesError from error
-            if not _is_conflict(node, error) or is_last:
+            if not is_conflict(node, error) or is_last:
                 raise error
             return Again(again.executions + 1, is_primary=True)
         node.pool.discard(connection)
@@ -249,7 +249,7 @@ class _Story:
     waited_seconds: float | None = None
 
 
-def _is_conflict(node: nodes.Node, error: BaseException) -> bool:
+def is_conflict(node: nodes.Node, error: BaseException) -> bool:
     """A replica cancelled the read because replay removed what it needed: the primary has it still."""
     is_replica = node.sighting is None or not node.sighting.is_primary
     return is_replica and isinstance(error, asyncpg.SerializationError)

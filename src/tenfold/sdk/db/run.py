@@ -16,6 +16,7 @@ from tenfold.sdk.db import idempotency, settle, tokens, transaction
 from tenfold.sdk.db.primary import Shards
 
 Function = Callable[..., Awaitable[Any]]
+Commit = Callable[[transaction.Transaction], Awaitable[None]]
 
 PAUSE = backoff.Backoff(first_seconds=0.002, most_seconds=0.5)
 
@@ -37,19 +38,21 @@ async def run(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     options: transaction.Options = transaction.Options(),  # noqa: B008 - frozen
+    commit: Commit = transaction.Transaction.commit,
 ) -> Any:
     """What `fn(tx, *args, **kwargs)` returns, committed exactly once. `fn` may run several times: all it does to the
     world must go through `tx`.
 
     Under an `Idempotency-Key` a repeat of the request gets the first one's result, as JSON made it, without `fn`.
     Raises what `fn` raises; `OutcomeUnknown` when the outcome could not be proved before the deadline; at the deadline
-    what prevented the last try; `KeyInUse`, `KeyReused`, `NotStorable` under a key.
+    what prevented the last try; `KeyInUse`, `KeyReused`, `NotStorable` under a key. `commit(tx)` commits in place of
+    the transaction itself, for a session that must take part in it.
     """
     transaction.ensure_none_open("tf.db.run")
     key = _key()
     with request.recording().span("run", getattr(fn, "__qualname__", type(fn).__name__)) as span:
         span.decide("" if key is None else "Idempotency-Key: its first request, the result is kept for repeats")
-        return await _Run(shards, fn, args, kwargs or {}, options, key).until_done()
+        return await _Run(shards, fn, args, kwargs or {}, options, key, commit=commit).until_done()
 
 
 async def execute_once(
@@ -88,6 +91,7 @@ class _Run:
     options: transaction.Options
     key: tuple[request.IdempotencyKey, tokens.Token] | None
     may_repeat: bool = True
+    commit: Commit = transaction.Transaction.commit
 
     async def until_done(self) -> Any:
         deadline = self.options.deadline()
@@ -115,11 +119,11 @@ class _Run:
         try:
             result = await self.fn(tx, *self.args, **self.kwargs)
             data = await self._store(tx, result)
+            await self.commit(tx)
         except BaseException as error:
             if tx.is_open:
                 await tx.rollback(error)
             raise
-        await tx.commit()
         if self.key is None:
             return result
         # After a lost answer the key's row may be another request's: then its result is the one that happened.

@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,9 @@ import asyncpg
 
 from tenfold import errors, spans
 from tenfold.sdk.db import shield
+
+Work = Callable[[Any, float | None], Awaitable[Any]]
+"""Gets asyncpg's connection, and the seconds that its statement may take."""
 
 
 class Statements:
@@ -94,6 +97,14 @@ class Statements:
         """asyncpg's prepared statement, to be used before the transaction ends."""
         with self._bounded(query, timeout) as seconds:
             return await self._raw.prepare(query, timeout=seconds, **options)
+
+    async def on_connection(self, query: str, work: Work) -> Any:
+        """What `work(connection, timeout)` returns: a statement that somebody else knows how to send.
+
+        It must leave nothing behind in its session but what SQL can reset.
+        """
+        with self._bounded(query, None) as seconds:
+            return await work(self._raw, seconds)
 
     def transaction(self) -> "Savepoint":
         """A part that may fail alone: `async with tx.transaction(): ...`."""

@@ -234,6 +234,24 @@ class Transaction(statements.Statements):
                 f"transaction: the connection to {lease.node} was lost before COMMIT ({error}); nothing was written"
             ) from error
 
+    async def restart(self) -> None:
+        """Undo everything and begin again: the same connection, the same token. Raises `NotCommitted`."""
+        try:
+            status = await self._raw.execute(f"rollback; {self._opening}", timeout=ANSWER_SECONDS)
+        except connect.ANSWERS as error:
+            raise errors.NotCommitted(
+                f"transaction: it could not begin again ({error}); nothing was written"
+            ) from error
+        if status == tokens.IS_TAKEN:
+            raise errors.NotCommitted("Idempotency-Key: another request of the same key was faster; run again")
+
+    def abandon(self) -> None:
+        """End it without I/O, where nobody can wait: the connection is closed, nothing is written."""
+        if self._state is State.OPEN:
+            self._close().discard()
+            self._state = State.ENDED
+            self._recording.end()
+
     def _close(self) -> Lease:
         """No statement from now on."""
         self._raw  # noqa: B018 - raises when it is not open
@@ -260,13 +278,12 @@ class Transaction(statements.Statements):
     async def _open(self, span: spans.Recording) -> tuple[Lease, str]:
         """BEGIN and the token in one message; tried again until the deadline: nothing else has run."""
         until = self._until()
-        opening = tokens.begin(self.token, self._options.isolation, is_deferrable=self._options.deferrable)
         tries = 0
         while True:
             lease = await self._shards.primary(self._options.shard, until)
             try:
                 seconds = min(ANSWER_SECONDS, max(0.05, until - _now()))
-                return lease, await lease.connection.execute(opening, timeout=seconds)
+                return lease, await lease.connection.execute(self._opening, timeout=seconds)
             except asyncpg.ReadOnlySQLTransactionError as error:
                 lease.demoted()
                 seen: BaseException = error
@@ -283,6 +300,10 @@ class Transaction(statements.Statements):
             tries += 1
             span.note("retry", lease.node, f"it did not let a transaction begin ({type(seen).__name__}): tried again")
             await self._pause(tries, until, seen)
+
+    @property
+    def _opening(self) -> str:
+        return tokens.begin(self.token, self._options.isolation, is_deferrable=self._options.deferrable)
 
     async def _pause(self, tries: int, until: float, seen: BaseException) -> None:
         pause = PAUSE.seconds(tries)
