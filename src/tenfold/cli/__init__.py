@@ -75,8 +75,18 @@ GROUPS = {
 """How `--help` groups the commands."""
 
 
+class _ReaderLeftError(Exception):
+    """Whoever reads our output has gone (`tenfold events | head`): has enough, and nothing has failed."""
+
+
 class _Commands(click.Group):
     """Imports a command's module when it is asked for."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # click would end with code 1
+            raise _ReaderLeftError from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -129,7 +139,7 @@ def main() -> None:
     try:
         code = group.main(standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:  # `tenfold events | head`: whoever read has enough, and nothing has failed
+    except (_ReaderLeftError, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except errors.BadInput as error:

@@ -14,7 +14,14 @@ from tenfold.runtime import events
 
 Json = dict[str, Any]
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever reads has gone: for `cli.main` to end on, as with any other output."""
+        raise BrokenPipeError
+
+
+console = _Console(highlight=False)
 
 _COLOURS = {
     "ready": "green",

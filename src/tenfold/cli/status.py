@@ -27,9 +27,12 @@ def status(ctx: click.Context, as_json: bool, is_watched: bool) -> None:
 async def look(where: paths.Paths) -> dict[str, Any]:
     """The status from the runtime, or from a look of our own when none runs."""
     try:
-        return {"runtime": "running", **await project.connect(where).status()}
+        body = await project.connect(where).status()
+        if "traffic" not in body:  # an older version's runtime, still running: what it leaves out we see ourselves
+            body = await daemon.status_without_runtime(where)
     except errors.NotRunning:
         return {"runtime": "not running", **await daemon.status_without_runtime(where)}
+    return {"runtime": "running", **body}
 
 
 async def _once(where: paths.Paths, as_json: bool) -> None:
