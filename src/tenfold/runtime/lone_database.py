@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from tenfold import bindings, engines, errors
 from tenfold.engines import database
 from tenfold.engines.postgres import admin, command, probe, render
@@ -31,6 +33,9 @@ UNDURABLE = {
     "checkpoint_timeout": "1h",
 }
 """For data that may be lost with the machine: nothing waits for the disk."""
+
+SECRETS = "secrets.json"
+"""The passwords' file in the folder."""
 
 DYING_SECONDS = 5.0
 """How long the PostgreSQL of an owner that was killed a moment ago may still hold the folder."""
@@ -181,6 +186,13 @@ async def start_standby(folder: Path, primary: LoneDatabase, number: int) -> Lon
     return started
 
 
+def give_password(folder: Path, app: str) -> None:
+    """In a folder that is still empty: the app's role gets this password, in the place of a generated one."""
+    files.make_private(folder)
+    if not (folder / SECRETS).exists():
+        files.write_atomically(folder / SECRETS, msgspec.json.encode({"app": app}))
+
+
 async def promote(standby: LoneDatabase) -> None:
     """Make a primary of the standby; its old primary must be dead. Raises EngineFailed when it does not become one."""
     await admin.promote(standby.seat)
@@ -189,7 +201,7 @@ async def promote(standby: LoneDatabase) -> None:
 def seat_in(folder: Path, topology: tiers.Topology) -> engines.Seat:
     """The seat of the primary in this folder, with the network and the passwords that the folder has or now gets."""
     network = address.claim(folder, address.claims_folder())
-    return _seat(folder, topology, passwords.load_or_make(folder / "secrets.json"), network, 1)
+    return _seat(folder, topology, passwords.load_or_make(folder / SECRETS), network, 1)
 
 
 def _seat(folder: Path, topology: tiers.Topology, secrets: engines.Secrets, network: int, number: int) -> engines.Seat:

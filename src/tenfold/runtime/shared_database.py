@@ -47,15 +47,17 @@ class SharedDatabase(lone_database.Place):
         return is_last
 
 
-async def join(folder: Path, topology: tiers.Topology) -> SharedDatabase:
+async def join(folder: Path, topology: tiers.Topology, *, app_password: str = "") -> SharedDatabase:
     """The PostgreSQL of this folder, held from now on; started if it does not run. Raises as
-    `lone_database.start` does.
+    `lone_database.start` does. `app_password`: of the app's role, when the folder is new.
     """
     files.make_private(folder)
     membership = os.open(folder / MEMBERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         async with locked(folder / JOINING):
             fcntl.flock(membership, fcntl.LOCK_SH)
+            if app_password:
+                lone_database.give_password(folder, app_password)
             seat = lone_database.seat_in(folder, topology)
             near = tether.join(folder / LINE)
             if near is not None and (await probe.probe(seat)).is_ready:

@@ -66,6 +66,11 @@ class Tenfold:
         """What the middleware goes by now."""
         return self.inflight.settings
 
+    @property
+    def given_database(self) -> bindings.Database | None:
+        """The database that an argument named; None when it is the bindings'."""
+        return self._database
+
     def wrap(self, app: protocol.App) -> wrap.Wrapped:
         """The app with tenfold's lifespan and middleware around it, outermost. Wrapping twice is wrapping once."""
         if isinstance(app, wrap.Wrapped):
