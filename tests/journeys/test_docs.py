@@ -86,10 +86,20 @@ async def test_the_tour_and_the_other_commands_of_the_docs_run_in_their_order() 
             _save_scripts(ROOT / "docs" / "sdk.md", shop.folder)
             assert "1 visits" in await run_all(ROOT / "docs" / "sdk.md", shop.folder)
             await run_all(ROOT / "docs" / "control-api.md", shop.folder)
+            await _run_under_tls(shop)
             output = await run_all(ROOT / "docs" / "tour.md", shop.folder, {"127.0.0.1:8080": shop.listen})
             assert "every acknowledged write is there exactly once" in output
             assert re.search(r"^failed +0$", (shop.folder / "load.txt").read_text(), re.MULTILINE)
             assert not (shop.folder / ".tenfold").exists()
+
+
+async def _run_under_tls(shop: project.Project) -> None:
+    before = (shop.folder / "tenfold.toml").read_text()
+    shop.edit(r"^listen = .*$", f'listen = "{shop.listen}"\ntls = "self-signed"')
+    await shop.tenfold("apply", "--yes")
+    await run_all(ROOT / "docs" / "tls.md", shop.folder, {"127.0.0.1:8443": shop.listen})
+    (shop.folder / "tenfold.toml").write_text(before)
+    await shop.tenfold("apply", "--yes")
 
 
 def _save_scripts(document: Path, folder: Path) -> None:
@@ -100,7 +110,7 @@ def _save_scripts(document: Path, folder: Path) -> None:
 
 
 def test_every_document_with_commands_is_run_or_says_why_not() -> None:
-    run = {"README.md", "tour.md", "sdk.md", "control-api.md"}
+    run = {"README.md", "tour.md", "sdk.md", "control-api.md", "tls.md"}
     assert run == {document.name for document in DOCUMENTS if commands(document)}
 
 

@@ -101,7 +101,7 @@ async def ensure_load_checks_the_certificate(shop: project.Project) -> None:
 
 
 async def cookies_of_a_sign_up(shop: project.Project) -> Mapping[str, bool]:
-    """By cookie (a position's slot left out), whether it is Secure. The client changes `shop.trust` to ask for HTTP/2."""
+    """By cookie (a position's slot left out), whether it is Secure. Asking for HTTP/2 changes `shop.trust`."""
     verify = shop.trust if shop.trust is not None else True
     async with httpx.AsyncClient(verify=verify, base_url=shop.url, http2=True) as client:
         person = {"name": "Eve", "email": f"{uuid.uuid4()}@shop.test", "password": "correct horse battery"}
