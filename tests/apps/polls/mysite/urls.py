@@ -1,0 +1,5 @@
+"""Which address leads where."""
+
+from django.urls import include, path
+
+urlpatterns = [path("polls/", include("polls.urls"))]

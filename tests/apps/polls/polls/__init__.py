@@ -1,0 +1,1 @@
+"""Questions, their choices, and who voted."""
