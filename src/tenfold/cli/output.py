@@ -79,7 +79,8 @@ def status(body: Json) -> None:
         console.print(f"[cyan]▸ {escape(body['change']['step'] or 'planning the next step')}[/]", soft_wrap=True)
     for line in screen.totals(body, (), console.width):
         console.print(line)
-    console.print(_servers(body))
+    is_narrow = console.width < 70
+    console.print(screen.table(screen.servers(body), console.width) if is_narrow else _servers(body))
     for one in body["conditions"]:
         colour = "red" if one["severity"] == "error" else "yellow"
         console.print(f"[{colour}]! {escape(one['text'])}[/]", soft_wrap=True)

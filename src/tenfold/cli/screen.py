@@ -4,7 +4,7 @@ Drawn by `watch` once a second. What does not fit is left out from the bottom an
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -39,7 +39,7 @@ def draw(body: Json, rates: Sequence[float], note: str, width: int, height: int)
     rows = servers(body)
     rows_room = room - len(wrong) - LEAST_EVENTS - 2
     shown, hidden = (rows, 0) if len(rows) <= rows_room else (rows[: max(1, rows_room - 1)], len(rows) - rows_room + 1)
-    parts: list[RenderableType] = [*top, _table(shown, width)]
+    parts: list[RenderableType] = [*top, table(shown, width)]
     if hidden:
         parts.append(Text(f"and {hidden} more: tenfold status", style="dim"))
     room -= len(shown) + bool(hidden) + len(wrong) + 2
@@ -67,7 +67,7 @@ def line(body: Json, note: str) -> str:
 def totals(body: Json, rates: Sequence[float], width: int) -> list[Text]:
     """What the whole service carries, in one line or two."""
     figures = body["traffic"]
-    first = f"{gauges.rate(figures['requests_per_second']):>5} req/s {gauges.sparkline(rates, 20)}"
+    first = f"{gauges.rate(figures['requests_per_second']):>5} req/s {gauges.sparkline(rates, 20)}".rstrip()
     latencies = "  ".join(
         f"{name} {gauges.milliseconds(figures[f'{name}_milliseconds'])}" for name in ("p50", "p95", "p99")
     )
@@ -96,14 +96,19 @@ def event(one: Json, width: int) -> Text:
 
 
 def _headline(body: Json, width: int) -> Text:
-    release = body.get("release")
-    version = release.get("version") if isinstance(release, dict) else release
-    words = [body["service"], body["url"], f"rung {body['rung']}", f"release {version}" if version else ""]
+    words = [body["service"], body["url"], f"rung {body['rung']}", _release(body["releases"])]
     left = "   ".join(word for word in words if word)
     clock = time.strftime("%H:%M:%S")
     text = _cut(f"{left:<{max(0, width - 9)}} {clock}" if len(left) < width - 9 else left, width)
     text.stylize("bold", 0, len(body["service"]))
     return text
+
+
+def _release(known: Json) -> str:
+    if not known["current"]:
+        return ""
+    canary = f", {known['canary']} for {known['percent']:g} %" if known["canary"] else ""
+    return f"release {known['current']}{canary}"
 
 
 def _state(body: Json, note: str) -> list[Text]:
@@ -128,7 +133,7 @@ def _row(server: Json, body: Json) -> Json:
         "lag": _lag(node),
         "conns": str(node["connections"]) if node and node["is_reachable"] else _count(door, "open_connections"),
         "restarts": str(sum(one["restarts"] for one in server["processes"]) or ""),
-        "release": str(server.get("release") or ""),
+        "release": next((one["release"] for one in server["processes"] if one["release"]), ""),
     }
 
 
@@ -177,16 +182,17 @@ COLUMNS: tuple[tuple[str, int], ...] = (
 """Each with the width of the terminal from which on it is shown."""
 
 
-def _table(rows: Sequence[Json], width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    is_used: Callable[[str], bool] = lambda name: any(row[name] for row in rows)  # noqa: E731 - shorter than a def
-    columns = [name for name, least in COLUMNS if width >= least and (is_used(name) or name in ("server", "state"))]
+def table(rows: Sequence[Json], width: int) -> Table:
+    """The servers' rows in as many columns as there is room for."""
+    made = Table(box=None, pad_edge=False, header_style="dim")
+    is_used = {name for row in rows for name, value in row.items() if value}
+    columns = [name for name, least in COLUMNS if width >= least and name in is_used]
     for name in columns:
         is_number = name in ("req/s", "p95", "conns", "restarts")
-        table.add_column(name, no_wrap=True, justify="right" if is_number else "left", overflow="ellipsis")
+        made.add_column(name, no_wrap=True, justify="right" if is_number else "left", overflow="ellipsis")
     for row in rows:
-        table.add_row(*(Text(row[name], style=_style(name, row[name])) for name in columns))
-    return table
+        made.add_row(*(Text(row[name], style=_style(name, row[name])) for name in columns))
+    return made
 
 
 def _style(column: str, value: str) -> str:
