@@ -45,6 +45,7 @@ async def app(scope, receive, send):
         await asyncio.Event().wait()
     answers = {
         "/env": f"{os.environ.get('MODE')} {os.environ.get('PLACE')} {os.environ['TENFOLD_SERVER']}",
+        "/place": f"{os.getcwd()} {os.environ['DATABASE_URL']}",
         "/trace": current().trace if current() else "",
         "/seconds": str(tf.settings.request_seconds),
         "/client": scope["client"][0],
@@ -138,6 +139,24 @@ async def test_the_app_gets_its_environment_and_the_log_does_not(tmp_path: Path)
         assert "sesame" not in seats.log_of(seat, 1000)
         assert "at home" not in seats.log_of(seat, 1000)
         assert "GET" not in seats.log_of(seat, 1000), "no access log"
+
+
+async def test_the_app_runs_in_its_own_folder_and_is_told_where_its_database_is(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        seat = here.seat("server-1", "granian")
+        await here.start(seat)
+
+        assert (200, f"{tmp_path} {settings.database_url(seat)}") == await get(seat, "/place")
+        assert "127.63.1.1,127.63.1.50," in settings.database_url(seat)
+        assert seat.secrets.app not in seats.log_of(seat, 1000)
+
+
+async def test_a_variable_of_the_apps_own_wins_over_the_address_of_the_database(tmp_path: Path) -> None:
+    async with site(tmp_path, wanted=topology(env={"DATABASE_URL": "sqlite://"})) as here:
+        seat = here.seat("server-1", "granian")
+        await here.start(seat)
+
+        assert (200, f"{tmp_path} sqlite://") == await get(seat, "/place")
 
 
 async def test_a_stream_does_not_keep_the_process_from_stopping_politely(tmp_path: Path) -> None:

@@ -161,7 +161,8 @@ def unshare() -> list[str]:
 
 
 def _enter(pid: int) -> list[str]:
-    return ["nsenter", "-t", str(pid), "-U", "-m", "-p", "--preserve-credentials", "--"]
+    # Another mount namespace begins at its root: `--wd=.` goes back to the directory that the program is started in.
+    return ["nsenter", "-t", str(pid), "-U", "-m", "-p", "--wd=.", "--preserve-credentials", "--"]
 
 
 async def _first_child(parent: int, argv: Sequence[str]) -> process.Identity:
