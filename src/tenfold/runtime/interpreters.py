@@ -30,8 +30,7 @@ if sys.version_info >= (3, 11):
             found["missing"] = f"{name} ({type(error).__name__}: {error})"
             break
     try:
-        import asyncio
-from importlib import metadata
+        from importlib import metadata
         found["tenfold"] = metadata.version("tenfold")
     except Exception:
         pass

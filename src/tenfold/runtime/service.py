@@ -28,6 +28,7 @@ from tenfold.runtime import (
     events,
     figures,
     guard,
+    interpreters,
     observe,
     passwords,
     paths,
@@ -121,7 +122,7 @@ class Runtime:
         the certificate that it serves when that of its files has become bad.
         """
         topology = load.parse(text, str(self.where.topology))
-        _ensure_installed(topology)
+        await self._ensure_startable(topology)
         async with self._change():
             await self.supervisor.end_rehearsals()
             was_running = any(one.is_alive for one in self.store.records.servers.values())
@@ -146,7 +147,7 @@ class Runtime:
         `keeps_release`: code and variables that have changed wait for the next release.
         """
         topology = load.parse(text, str(self.where.topology))
-        _ensure_installed(topology)
+        await self._ensure_startable(topology)
         certificates.ensure_usable(topology, self.where, certificates.now())
         is_new = not self.store.records.topology or topology.service.redirect != self.topology.service.redirect
         if topology.service.redirect and is_new:
@@ -165,6 +166,7 @@ class Runtime:
             raise errors.NotRunning(f"{self.where.state}: nothing was ever started here; start it with: tenfold up -d")
         async with self._change():
             topology = load.parse(asked.topology, str(self.where.topology))
+            await self._ensure_startable(topology)
             wanted = await deploy.releases_for(asked, self.shelf, topology, self.topology)
             if wanted == self.shelf.wanted == self.shelf.reached:
                 return {"steps": 0, **report.releases(wanted)}
@@ -211,6 +213,12 @@ class Runtime:
             return {"stopped": await self._stop()}
 
     # Details
+
+    async def _ensure_startable(self, topology: tiers.Topology) -> None:
+        """Before anything happens: the engines are installed, and the app's interpreter can run it."""
+        _ensure_installed(topology)
+        if warning := await interpreters.ensure(self.where.project, topology.service):
+            self.journal.say("interpreter", warning, level="warning")
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[None]:

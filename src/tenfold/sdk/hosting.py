@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from tenfold import bindings, errors
@@ -127,7 +128,7 @@ def _made(target: str) -> protocol.App:
     try:
         return factory()
     except Exception as error:
-        raise errors.BadInput(f"{target}() raised {_story(error)}") from error
+        raise errors.BadInput(f"{target}() raised {_story(error)}{_elsewhere(error)}") from error
 
 
 def _found(target: str) -> Any:
@@ -138,7 +139,7 @@ def _found(target: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
-        raise errors.BadInput(f"{target} does not import: {_story(error)}") from error
+        raise errors.BadInput(f"{target} does not import: {_story(error)}{_elsewhere(error)}") from error
     for name in path.split("."):
         if not hasattr(found, name):
             raise errors.BadInput(f"{target}: there is no {name!r} in {module_name}; is the name right?")
@@ -153,6 +154,22 @@ def _story(error: Exception) -> str:
     frames = [one for one in traceback.extract_tb(error.__traceback__) if not _is_plumbing(one.filename)]
     lines = traceback.format_list(frames) + traceback.format_exception_only(error)
     return f"{type(error).__name__}: {error}\n\n{''.join(lines)}".rstrip()
+
+
+def _elsewhere(error: Exception) -> str:
+    """The environment beside the app that has the module which is missing here, and what to write; else nothing."""
+    name = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else ""
+    here = Path.cwd()
+    for environment in (folder / one for folder in (here, *here.parents) for one in (".venv", "venv")):
+        packages = [*environment.glob("lib/python*/site-packages")]
+        if name and any((one / name).is_dir() or (one / f"{name}.py").is_file() for one in packages):
+            is_beside = (environment.parent / "tenfold.toml").exists()
+            python = f"{environment.name}/bin/python" if is_beside else f"{environment}/bin/python"
+            return (
+                f"\n\n{name} is installed in {environment}, and this is {sys.executable}: "
+                f'write python = "{python}" into [service] of tenfold.toml'
+            )
+    return ""
 
 
 def _is_plumbing(filename: str) -> bool:

@@ -16,6 +16,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import granian.errors
 import uvloop
 from granian.constants import Interfaces
 from granian.server import embed
@@ -87,7 +88,10 @@ def main() -> None:
         raise SystemExit(1) from None
     speaking = lines.Lines(served, known.listen, Path.cwd(), sys.stdout, has_colours=known.colours)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(Reporting(speaking, told), served, known.socket))
+        try:
+            runner.run(_serve(Reporting(speaking, told), served, known.socket))
+        except granian.errors.FatalError:  # the lifespan did not start, which has been said
+            raise SystemExit(1) from None
 
 
 async def _serve(app: protocol.App, served: wrap.Wrapped, socket: Path) -> None:

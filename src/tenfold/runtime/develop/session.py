@@ -6,6 +6,7 @@ Called by `cli/dev`. It owns all that it starts, and nothing of it outlives it, 
 
 import asyncio
 import math
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +24,9 @@ REQUEST_SECONDS = 3600.0
 
 ANSWER_SECONDS = 0.5
 """How long a request that the old code has may take until new code is started without it."""
+
+TWICE_SECONDS = 0.3
+"""Ctrl-C again within this time is the same one: it reaches a process group and, from some tools, its leader too."""
 
 LOOK_SECONDS = 0.5
 """How often the database is looked at."""
@@ -215,7 +219,7 @@ def _announcer(wish: Wish) -> Callable[[web.Web, float], None]:
         if app.phase is web.Phase.READY:
             wish.say(f"ready in {seconds:.2f} s")
         else:
-            wish.complain(f"{app.message.splitlines()[0]}\nwaiting for a change")
+            wish.complain("waiting for a change" if app.has_said_why else f"{app.message}\nwaiting for a change")
 
     return announce
 
@@ -228,12 +232,16 @@ def _greet(wish: Wish, topology: tiers.Topology, listen: str) -> None:
 
 
 def _on_signals(stop: asyncio.Event) -> None:
-    """The first Ctrl-C, or SIGTERM, ends politely; a second Ctrl-C at once."""
+    """The first Ctrl-C, or SIGTERM, ends politely; one more, by someone who does not want to wait, at once."""
     loop = asyncio.get_running_loop()
+    impatient_from = math.inf
 
     def interrupt() -> None:
+        nonlocal impatient_from
+        if loop.time() >= impatient_from:
+            os._exit(130)  # the app and the database die with us
         stop.set()
-        loop.remove_signal_handler(signal.SIGINT)
+        impatient_from = min(impatient_from, loop.time() + TWICE_SECONDS)
 
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, stop.set)

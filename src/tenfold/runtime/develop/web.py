@@ -61,6 +61,8 @@ class Web:
         self.phase = Phase.STARTING
         self.message = ""
         """Why it failed."""
+        self.has_said_why = False
+        """Whether the process has told the terminal itself."""
 
     @property
     def socket(self) -> Path:
@@ -124,7 +126,8 @@ class Web:
             self._said(self, time.monotonic() - began)
         code = await child.wait()
         what = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        self._turn(Phase.FAILED, report.message if report and report.message else f"the app's process {what}")
+        self.has_said_why = report is not None and report.state == "failed"
+        self._turn(Phase.FAILED, report.message if report and self.has_said_why else f"the app's process {what}")
         self._said(self, time.monotonic() - began)
 
     def _turn(self, phase: Phase, message: str = "") -> None:
