@@ -44,6 +44,26 @@ def test_without_balancers_the_first_server_is_front_door_and_web_server(tmp_pat
     assert ["bind 127.64.0.10:8080"] == lines(text, "bind")[:1]
 
 
+def test_under_tls_the_front_door_speaks_http_2_and_nothing_older_than_tls_1_2(tmp_path: Path) -> None:
+    service = tiers.Service(name="shop", app="shop:app", listen="127.0.0.1:443", tls=tiers.SELF_SIGNED)
+
+    first, second = lines(configuration(tmp_path, service=service), "bind")[:2]
+
+    assert first.startswith("bind 127.0.0.1:443 ssl crt '")
+    assert first.endswith("/tls/self-signed.pem' alpn h2,http/1.1 ssl-min-ver TLSv1.2")
+    assert second.startswith("bind 'unix@")
+    assert "bind 127.0.0.1:80" in lines(configuration(tmp_path, service=service), "bind")
+
+
+def test_the_revision_changes_with_where_the_certificate_comes_from(tmp_path: Path) -> None:
+    service = tiers.Service(name="shop", app="shop:app")
+    sources = (None, tiers.SELF_SIGNED, tiers.Tls(certificate="a.pem"), tiers.Tls(certificate="a.pem", key="a.key"))
+
+    found = {revision(tmp_path, service=service.model_copy(update={"tls": source})) for source in sources}
+
+    assert len(sources) == len(found)
+
+
 def test_weights_count_for_the_weighted_policies_only(tmp_path: Path) -> None:
     weighted = tiers.Balancer(policy="weighted_round_robin", weights={"web-2": 7})
     plain = tiers.Balancer(policy="round_robin", weights={"web-2": 7})

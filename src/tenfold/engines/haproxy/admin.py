@@ -155,15 +155,13 @@ async def certificate(socket: Path, file: Path) -> str:
 async def take_certificate(socket: Path, file: Path, pem: bytes, fingerprint: str) -> None:
     """Serve this certificate (with chain and key) in the place of the file's, from the next handshake on.
 
-    No connection ends and nothing is reloaded. A reload or restart reads the file: write it first. What a caller that
-    died in between left half done is dropped.
+    No connection ends and nothing is reloaded. A reload or restart reads the file: write it too. What a caller that
+    died in between has set and not committed is replaced. On a refusal the former one is served on.
     """
-    for line in (await console.ask(socket, "show ssl cert")).splitlines():
-        if line.startswith("*"):  # a transaction that nobody committed: only one may be open
-            await console.ask(socket, f"abort ssl cert {console.quoted(Path(line[1:]))}")
     answers = [await console.ask(socket, f"set ssl cert {console.quoted(file)}", payload=pem.decode())]
     answers.append(await console.ask(socket, f"commit ssl cert {console.quoted(file)}"))
     if await certificate(socket, file) != fingerprint:
+        await console.ask(socket, f"abort ssl cert {console.quoted(file)}")
         raise errors.EngineFailed(f"haproxy: {socket}: certificate {file.name} not taken over\n" + "\n".join(answers))
 
 
