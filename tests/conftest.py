@@ -20,6 +20,7 @@ TOGETHER = {
     "writes": ("test_sdk_writes", "test_sdk_idempotency", "test_lost_commit"),
     "shop": ("test_shop", "test_migrate"),
     "traffic": ("test_traffic",),
+    "sqlalchemy": ("test_sqlalchemy",),
 }
 """Test modules that use the same addresses never run at the same time; every other module is a group of its own."""
 

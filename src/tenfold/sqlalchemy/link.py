@@ -73,15 +73,18 @@ class Link:
         """Work inside this transaction, which somebody else begins and ends."""
         joined = turns.Joined(tx)
         self._begin = lambda *_: joined
+        self._turn = None
         return joined
 
     def read(self, source: reads.Reads) -> None:
         """Read from copies that this source finds fresh enough."""
         self._begin = lambda isolation, *_: turns.Reading(self._shards, source, isolation)
+        self._turn = None
 
     def write(self) -> None:
         """Write on the primary."""
         self._begin = self._writing
+        self._turn = None
 
     def transaction(
         self, *, isolation: tokens.Isolation | None = None, readonly: bool = False, deferrable: bool = False

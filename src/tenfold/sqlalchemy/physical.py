@@ -67,6 +67,11 @@ class Codecs:
     def __init__(self) -> None:
         self._said: dict[tuple[str, str], dict[str, Any]] = {}
 
+    @property
+    def are_known(self) -> bool:
+        """Whether SQLAlchemy has said its own."""
+        return bool(self._said)
+
     def say(self, name: str, schema: str, how: dict[str, Any]) -> bool:
         """Remember a codec; whether it is a new one, which open connections do not have."""
         is_new = (schema, name) not in self._said

@@ -105,6 +105,9 @@ class Sessions:
         `fn` may run several times, each with a new session: all that it does to the world must go through it. It does
         not commit. `session.rollback()` takes back what it has done so far.
         """
+        if not self._codecs.are_known:  # the transaction's connection must have them, and it begins before the session
+            async with self.engine.connect():
+                pass
         attempts = _Attempts(self, fn)
         try:
             async with attempts:
