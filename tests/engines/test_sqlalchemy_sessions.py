@@ -390,7 +390,7 @@ async def test_a_session_that_nobody_closed_is_closed_by_the_garbage_collector(s
     await orm.add(session, "one")
     await session.connection()
     assert 1 == busy(sessions)
-    with pytest.warns(exc.SAWarning, match="garbage collector"):
+    with pytest.warns(exc.SAWarning, match="garbage collector"):  # noqa: PT031 - the warning comes from the collection
         del session
         gc.collect()
         await asyncio.sleep(0)
