@@ -1,6 +1,6 @@
 """The example that the help of every command ends with.
 
-A command's docstring ends with `Example: tenfold ...`; here it gets the same place in every command's help.
+A line of a command's docstring ends with `Example: tenfold ...`; here it gets the same place in every command's help.
 """
 
 import re
@@ -10,7 +10,7 @@ import click
 _UNWRAPPED = "\b\n"
 """Before a paragraph that click shall not wrap: an example is to be copied."""
 
-_EXAMPLE = re.compile(r"\s*Example: (tenfold .+?)\s*$")
+_EXAMPLE = re.compile(r"\s*Example: (tenfold .+?)[ \t]*$", re.MULTILINE)
 
 
 def placed(command: click.Command) -> click.Command:
@@ -19,7 +19,7 @@ def placed(command: click.Command) -> click.Command:
         for inner in command.commands.values():
             placed(inner)
     elif command.help and (found := _EXAMPLE.search(command.help)):
-        command.help = command.help[: found.start()]
+        command.help = command.help[: found.start()] + command.help[found.end() :]
         command.epilog = f"{_UNWRAPPED}Example: {found[1]}"
     return command
 

@@ -68,3 +68,49 @@ async def test_a_journal_that_cannot_be_written_does_not_stop_the_work(tmp_path:
     journal.say("disk_full", "still told")
 
     assert ["still told"] == [event.text for event in heard]
+
+
+HALF = b'{"at":1,"kind":"server_c'
+
+
+def test_an_event_after_half_a_line_is_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"at":1.0,"kind":"first","text":"whole"}\n' + HALF)
+
+    journal = events.Journal(path)
+    journal.say("third", "after the crash")
+
+    assert ["first", "third"] == [event.kind for event in events.Tail(path).new()]
+    assert ["first", "third"] == [event.kind for event in journal.recent]
+    assert 3 == len(path.read_bytes().splitlines())
+
+
+def test_a_new_runtime_remembers_what_the_former_one_said(tmp_path: Path) -> None:
+    former = events.Journal(tmp_path / "events.jsonl")
+    for number in range(events.MOST_RECENT + 10):
+        former.say("tick", str(number))
+
+    assert list(former.recent) == list(events.Journal(tmp_path / "events.jsonl").recent)
+
+
+def test_a_tail_gives_whole_lines_as_they_come_and_begins_again_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    tail = events.Tail(path)
+    assert [] == tail.new()
+
+    path.write_bytes(b'{"at":1,"kind":"a","text":""}\n' + HALF)
+    assert ["a"] == [event.kind for event in tail.new()]
+    with path.open("ab") as file:
+        file.write(b'ut","text":""}\nno event\n')
+    assert ["server_cut"] == [event.kind for event in tail.new()]
+    path.write_bytes(b'{"at":2,"kind":"b","text":""}\n')
+    assert ["b"] == [event.kind for event in tail.new()]
+    path.unlink()
+    assert [] == tail.new()
+
+
+def test_rotated_files_are_read_oldest_first(tmp_path: Path) -> None:
+    for name, kind in (("events.jsonl.1", "newer"), ("events.jsonl.2", "older"), ("events.jsonl", "newest")):
+        (tmp_path / name).write_text(f'{{"at":1,"kind":"{kind}","text":""}}\n')
+
+    assert ["older", "newer"] == [event.kind for event in events.rotated(tmp_path / "events.jsonl")]

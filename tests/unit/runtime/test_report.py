@@ -50,12 +50,12 @@ def test_status_names_servers_that_are_wanted_and_not_there_and_processes_that_a
 def test_status_shows_the_last_events_only() -> None:
     topology = TOPOLOGIES["single"]
     journal = events.Journal(None)
-    for number in range(20):
+    for number in range(50):
         journal.say("tick", str(number))
 
     body = report.status(simulated_steps.serving(topology).look(topology), topology, journal, is_changing=False)
 
-    assert [str(number) for number in range(12, 20)] == [event["text"] for event in body["events"]]
+    assert [str(number) for number in range(30, 50)] == [event["text"] for event in body["events"]]
 
 
 def test_every_step_of_a_plan_has_its_title_reason_risk_and_undo_and_is_plain_json() -> None:
