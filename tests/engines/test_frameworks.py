@@ -303,7 +303,19 @@ async def written(served: Served, word: str) -> bool:
     return await clock.until(look, seconds=10)
 
 
-# Django's sync code
+@fastapi
+async def test_a_write_past_an_open_transaction_is_told_the_line_to_write(served: Served) -> None:
+    assert "write `await tx.execute(...)`" in (await served.client.post("/inside")).text
+
+
+# sync code
+
+
+@threads
+async def test_sync_code_reaches_the_database_as_its_framework_does_it(served: Served) -> None:
+    assert 201 == (await served.client.post("/notes", content="for threads")).status_code
+
+    assert "for threads" in (await served.client.get("/sync-notes")).json()
 
 
 @django

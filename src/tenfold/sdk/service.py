@@ -72,7 +72,15 @@ class Tenfold:
         return self._database
 
     def wrap(self, app: protocol.App) -> wrap.Wrapped:
-        """The app with tenfold's lifespan and middleware around it, outermost. Wrapping twice is wrapping once."""
+        """The app with tenfold's lifespan and middleware around it, outermost. Wrapping twice is wrapping once.
+
+        Raises MisuseError for what is no ASGI application, or is wrapped by another Tenfold.
+        """
+        if isinstance(app, type) or not callable(app):
+            raise errors.MisuseError(
+                f"tf.wrap: {app!r} found, an ASGI application expected; write `app = FastAPI()`, or whatever makes "
+                "yours, and below it `app = tf.wrap(app)`"
+            )
         if isinstance(app, wrap.Wrapped):
             if app.service is self:
                 return app

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
 
+from anyio import from_thread
 from fastapi import BackgroundTasks, Depends, FastAPI, Request, Response, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
@@ -80,6 +81,23 @@ async def seconds() -> str:
 
 async def add(tx: Transaction, text: str) -> None:
     await tx.execute("insert into note (text) values ($1)", text)
+
+
+@app.post("/inside", response_class=PlainTextResponse)
+async def add_inside() -> str:
+    async with tf.db.transaction() as tx:
+        await add(tx, "by the transaction")
+        try:
+            await tf.db.execute("insert into note (text) values ('past it')")
+        except errors.InsideTransaction as error:
+            return str(error)
+    return "both"
+
+
+@app.get("/sync-notes")
+def sync_notes() -> list[str]:
+    rows = from_thread.run(tf.db.fetch, "select text from note order by text")
+    return [row["text"] for row in rows]
 
 
 async def text_of(request: Request) -> str:

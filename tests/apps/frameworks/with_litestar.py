@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from anyio import from_thread
 from litestar import Litestar, Request, Response, WebSocket, asgi, get, post, websocket
 from litestar.background_tasks import BackgroundTask
 from litestar.config.allowed_hosts import AllowedHostsConfig
@@ -60,6 +61,12 @@ async def seconds() -> str:
 
 async def add(tx: Transaction, text: str) -> None:
     await tx.execute("insert into note (text) values ($1)", text)
+
+
+@get("/sync-notes", sync_to_thread=True)
+def sync_notes() -> list[str]:
+    rows = from_thread.run(tf.db.fetch, "select text from note order by text")
+    return [row["text"] for row in rows]
 
 
 @post("/notes", media_type="text/plain")
@@ -169,7 +176,20 @@ async def inner(scope: Scope, receive: Receive, send: Send) -> None:
 
 app = Litestar(
     [
-        *(hello, state, seconds, trace, sync_trace, add_note, notes, add_late, upload, hang, hang_with_body),
+        *(
+            hello,
+            state,
+            seconds,
+            trace,
+            sync_trace,
+            sync_notes,
+            add_note,
+            notes,
+            add_late,
+            upload,
+            hang,
+            hang_with_body,
+        ),
         *(ticks, lines, busy, fail, fail_late, chat, inner),
     ],
     lifespan=[lifespan],

@@ -5,6 +5,7 @@ Made by `sdk/service`, one a `Tenfold`; it owns the nodes, the probes and the po
 """
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -228,3 +229,8 @@ class Database(Way):
 
     def _pools(self) -> list[pool.Pool]:
         return [node.pool for node in self._nodes()]
+
+
+for _name, _method in inspect.getmembers(Database, inspect.iscoroutinefunction):
+    if not _name.startswith("_"):
+        _method.__qualname__ = f"tf.db.{_name}"  # Python says: coroutine 'tf.db.execute' was never awaited

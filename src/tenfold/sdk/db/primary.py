@@ -25,15 +25,15 @@ FULL_PAUSE_SECONDS = 0.05
 
 
 NOT_STARTED = (
-    "tf.db is not started: write `app = tf.wrap(app)` at the end of the app's module (`tenfold up` wraps it by itself) "
-    "and use it in requests and in the app's lifespan, not at import; in a script or a test write `async with tf:`"
+    "tf.db is not started: write `app = tf.wrap(app)` at the end of your app's module (`tenfold up` does it itself), "
+    "and use it in requests and in its lifespan, not at import; in a script or a test write `async with tf:`"
 )
 
 WRONG_LOOP = (
     "tf.db was used on another event loop, or in another thread, than the one that it was started on; `asyncio.run` "
-    "makes a loop of its own. In async code write `await tf.db.fetch('select ...')`; in a sync endpoint of FastAPI, "
-    "Starlette or Litestar `anyio.from_thread.run(tf.db.fetch, 'select ...')`; in a sync view of Django "
-    "`async_to_sync(tf.db.fetch)('select ...')`, of asgiref.sync"
+    "makes a loop of its own. In `async def` write `await tf.db.fetch('select ...')`; in a sync endpoint of FastAPI or "
+    "Starlette `anyio.from_thread.run(tf.db.fetch, 'select ...')`; in a sync view of Django "
+    "`async_to_sync(tf.db.fetch)('select ...')`, of asgiref.sync; in Litestar make the handler async"
 )
 
 

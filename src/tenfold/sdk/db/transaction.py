@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 import asyncpg
 
@@ -42,6 +42,8 @@ PAUSE = backoff.Backoff(first_seconds=0.005, most_seconds=0.25)
 
 CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """With a key, the row may have been taken by another request of the same key a moment ago."""
+
+A_TRANSACTION = "a transaction"
 
 AfterCommit = Callable[[position.Position | None], Awaitable[None]]
 
@@ -86,8 +88,16 @@ def ensure_none_open(what: str) -> None:
     """Raise `InsideTransaction` when this task has one open: `what` would wait for its locks, or be lost with it."""
     if current() is not None:
         raise errors.InsideTransaction(
-            f"{what} found inside an open transaction of the same task; use the transaction: `await tx.execute(...)`"
+            f"{what} found inside an open transaction of the same task; write `{_instead(what)}`, with its `tx`"
         )
+
+
+def _instead(what: str) -> str:
+    if what == A_TRANSACTION:
+        return "async with tx.transaction():"
+    if what == "tf.db.run":
+        return "await function(tx, ...)"
+    return f"await {what.replace('tf.db', 'tx')}(...)"
 
 
 class Transaction(statements.Statements):
@@ -170,6 +180,12 @@ class Transaction(statements.Statements):
         """
         self._after.append(callback)
 
+    def __enter__(self) -> NoReturn:
+        raise errors.MisuseError("transaction: `with` found; write `async with tf.db.transaction() as tx:`")
+
+    def __exit__(self, *_: object) -> None:
+        """Never called: `with` says so at its beginning."""
+
     async def __aenter__(self) -> "Transaction":
         await self.start()
         return self
@@ -189,7 +205,7 @@ class Transaction(statements.Statements):
         """
         if self._state is not State.NEW:
             raise errors.MisuseError(f"transaction: {self._state.value} found, a new one expected; make one a try")
-        ensure_none_open("a transaction")
+        ensure_none_open(A_TRANSACTION)
         self._deadline = self._given_deadline or self._options.deadline()
         self._recording = request.recording().span("transaction", self._options.isolation or "")
         lease, status = await self._begin()
