@@ -1,6 +1,8 @@
 """A service under TLS: it climbs, changes its certificate and renews it, under load. Nothing fails, nothing is lost."""
 
 import asyncio
+import os
+import signal
 import ssl
 import uuid
 from collections.abc import Mapping
@@ -44,6 +46,7 @@ async def test_a_service_under_tls_climbs_and_renews_its_certificate_under_load(
         events = (shop.folder / ".tenfold" / "events.jsonl").read_text()
         assert 1 == events.count('"certificate_refused"')
         assert 1 == events.count('"certificate_renewed"')
+        await ensure_opens_again_with_the_copy(shop)
         print(f"under TLS: {load.report.total.to_dict()}, repeated {load.report.repeated}")
 
 
@@ -83,6 +86,21 @@ async def ensure_refused(shop: project.Project, authority: Authority) -> None:
     assert await clock.until(is_told, seconds=20)
     for command in ("status", "doctor"):
         assert "the key does not belong" in await shop.tenfold(command)
+    assert served == await shown(shop)
+
+
+async def ensure_opens_again_with_the_copy(shop: project.Project) -> None:
+    """A balancer that dies while the user's file is half written comes back with the certificate it had."""
+    served, before = await shown(shop), shop.alive()["balancer-1/haproxy"]
+    path = shop.folder / "shop.pem"
+    path.write_bytes(path.read_bytes()[:300])
+    os.kill(before, signal.SIGKILL)
+
+    async def is_back() -> bool:
+        doors = [one["server"] for one in (await shop.status())["balancers"]]
+        return "balancer-1" in doors and shop.alive().get("balancer-1/haproxy", before) != before
+
+    assert await clock.until(is_back, seconds=30)
     assert served == await shown(shop)
 
 

@@ -36,7 +36,8 @@ async def watch(supervisor: supervise.Supervisor, places: Callable[[], seats.Sea
             await balance(places())
             if time.monotonic() - looked_at > CERTIFICATES_SECONDS:
                 looked_at = time.monotonic()
-                await certificate.look(places().topology, balancers.living(places()), certificates.now())
+                now = places()
+                await certificate.look(now.topology, balancers.living(now), certificates.now())
             if time.monotonic() - rotated_at > LOGS_SECONDS:
                 rotated_at = time.monotonic()
                 await asyncio.to_thread(logs.rotate, where)

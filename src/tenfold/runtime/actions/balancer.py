@@ -47,8 +47,12 @@ def ensure_free(listen: str, key: str = "service.listen") -> None:
     if not address.is_free(host.strip("[]"), int(port)):
         raise errors.EngineFailed(
             f"{key}: {host}:{port} found in use by another program, a free address expected; "
-            "stop it (ss -ltnp shows it), or choose another port in tenfold.toml"
+            f"stop it (ss -ltnp shows it), or choose another port in tenfold.toml{_or_off(key)}"
         )
+
+
+def _or_off(key: str) -> str:
+    return ', or "off"' if key == "service.redirect_http" else ""
 
 
 def wanted_web(stage: Stage) -> tuple[str, ...]:
