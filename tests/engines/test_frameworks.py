@@ -311,7 +311,7 @@ async def test_a_write_past_an_open_transaction_is_told_the_line_to_write(served
 # sync code
 
 
-@threads
+@pytest.mark.parametrize("any_site", ["fastapi", "django"], indirect=True)
 async def test_sync_code_reaches_the_database_as_its_framework_does_it(served: Served) -> None:
     assert 201 == (await served.client.post("/notes", content="for threads")).status_code
 

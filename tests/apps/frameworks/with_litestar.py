@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from anyio import from_thread
 from litestar import Litestar, Request, Response, WebSocket, asgi, get, post, websocket
 from litestar.background_tasks import BackgroundTask
 from litestar.config.allowed_hosts import AllowedHostsConfig
@@ -61,12 +60,6 @@ async def seconds() -> str:
 
 async def add(tx: Transaction, text: str) -> None:
     await tx.execute("insert into note (text) values ($1)", text)
-
-
-@get("/sync-notes", sync_to_thread=True)
-def sync_notes() -> list[str]:
-    rows = from_thread.run(tf.db.fetch, "select text from note order by text")
-    return [row["text"] for row in rows]
 
 
 @post("/notes", media_type="text/plain")
@@ -182,7 +175,6 @@ app = Litestar(
             seconds,
             trace,
             sync_trace,
-            sync_notes,
             add_note,
             notes,
             add_late,
