@@ -107,6 +107,7 @@ class Shards:
     def watch(self, database: bindings.Database) -> None:
         """`start`, without waiting for the first look."""
         self.is_started = True
+        self.outside = request.Request()  # what was written before a stop, perhaps elsewhere, says nothing here
         self._loop = asyncio.get_running_loop()
         self.update(database)
 
