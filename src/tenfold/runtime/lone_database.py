@@ -29,7 +29,7 @@ from tenfold.topology import layout, tiers
 UNDURABLE = {
     "fsync": "off",
     "full_page_writes": "off",
-    "max_wal_size": "2GB",
+    "max_wal_size": "512MB",
     "checkpoint_timeout": "1h",
 }
 """For data that may be lost with the machine: nothing waits for the disk."""

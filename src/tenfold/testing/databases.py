@@ -108,9 +108,8 @@ class Databases:
     async def _clone(self, template: str) -> str:
         name = f"{self._name}_next_{next(self._numbers)}"
         await self._drop(name)
-        await self._run(
-            f"create database {admin.quoted_name(name)} template {admin.quoted_name(template)} owner {self._owner}"
-        )
+        copied = f"template {admin.quoted_name(template)} strategy file_copy"  # without WAL: a third of the time
+        await self._run(f"create database {admin.quoted_name(name)} {copied} owner {self._owner}")
         return name
 
     async def _drop(self, name: str) -> None:

@@ -16,6 +16,10 @@ import pytest
 
 from tenfold.testing import project
 
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of ours is made in it, private
+LEAST_MEMORY_BYTES = 1024**3
+"""A file system in memory that is smaller than this (a container's 64 MiB, say) is left alone."""
+
 BINDINGS = "TENFOLD_BINDINGS"
 URL = "DATABASE_URL"
 
@@ -29,7 +33,7 @@ class Setting:
         """What all workers of a run share; also the password of the app's role."""
         self.worker = worker
         """`gw0`, ... under pytest-xdist, else empty."""
-        self.folder = Path(tempfile.gettempdir()) / f"tenfold-tests-{os.getuid()}" / run[:16]
+        self.folder = _fast_folder() / f"tenfold-tests-{os.getuid()}" / run[:16]
         self.door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         """Bound and not listening: connections are refused until a wire takes it over."""
         self.door.bind(("127.0.0.1", 0))
@@ -74,3 +78,13 @@ class Setting:
 def new_run() -> str:
     """The id of a new run."""
     return uuid.uuid4().hex
+
+
+def _fast_folder() -> Path:
+    """In memory where there is room, else where temporary files go: a database is 300 files, and each test has one."""
+    try:
+        seen = os.statvfs(MEMORY)
+    except OSError:
+        return Path(tempfile.gettempdir())
+    is_large = seen.f_blocks * seen.f_frsize >= LEAST_MEMORY_BYTES
+    return MEMORY if is_large and os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
