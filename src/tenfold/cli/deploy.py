@@ -1,5 +1,7 @@
 """`tenfold deploy`: put a new release of the app in place, live; try it on a share of the requests; go back."""
 
+from __future__ import annotations
+
 import time
 from typing import Any
 

@@ -4,6 +4,8 @@ Finds the app by reading its sources (`adopt`), tries in a process of its own th
 writes nothing when anything is unclear or wrong.
 """
 
+from __future__ import annotations
+
 import asyncio
 import sys
 from pathlib import Path
@@ -13,7 +15,6 @@ import click
 from tenfold import bindings, errors
 from tenfold.cli import project
 from tenfold.cli.adopt import candidates, sources, surroundings, writing
-from tenfold.engines.granian import settings
 from tenfold.kit import process
 from tenfold.runtime import interpreters
 from tenfold.topology import load, tiers
@@ -128,6 +129,8 @@ async def _check(here: Path, topology: tiers.Topology, is_unchecked: bool) -> No
 async def _trial(here: Path, topology: tiers.Topology) -> str:
     """Load the app as a web server does, in a process of its own; what is wrong, or nothing."""
     service = topology.service
+    from tenfold.engines.granian import settings  # late: the engines load more than help needs
+
     python = str(settings.interpreter(here, service.python))
     scheme = topology.database.url_scheme
     placeholder = bindings.database_url(["127.0.0.1"], "nobody", "none", service.name, scheme)

@@ -1,5 +1,7 @@
 """`tenfold run -- CMD`: a command, or a shell, with the app's environment and its database."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,5 +1,7 @@
 """`tenfold trace URL`: one request with every hop, every decision and every wait, as a tree."""
 
+from __future__ import annotations
+
 import json
 import time
 from dataclasses import dataclass, replace
