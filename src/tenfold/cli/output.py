@@ -104,9 +104,6 @@ def _certificate(found: Json | None) -> None:
     if found is None:
         return
     console.print(f"[dim]certificate: {escape(found['source'])}, valid until {found['ends'][:10] or 'unknown'}[/]")
-    if found["problem"]:
-        text = f"{found['problem']}; the former certificate serves on"
-        console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
 
 
 def _servers(body: Json) -> Table:

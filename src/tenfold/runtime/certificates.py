@@ -5,17 +5,25 @@ doors read the checked copy below `.tenfold/tls/` alone, never a file of the use
 time is passed in; nothing here touches what runs.
 """
 
+import dataclasses
 import datetime
+from collections.abc import Iterator
 from typing import Any
 
 from tenfold import errors
 from tenfold.kit import certificate as certificates
 from tenfold.kit import files
+from tenfold.observation import conditions
 from tenfold.runtime import paths
 from tenfold.topology import tiers
 
+Json = dict[str, Any]
+
 RENEWED_DAYS = 30
 """With fewer days left, a self-signed certificate is made anew: long before anybody meets an expired one."""
+
+WARNED_DAYS = (14, 3, 0)
+"""With fewer days left, a certificate is warned about; 0: it has expired."""
 
 
 def now() -> datetime.datetime:
@@ -90,24 +98,36 @@ def discard_others(topology: tiers.Topology, where: paths.Paths) -> None:
             copy.unlink(missing_ok=True)
 
 
-def describe(topology: tiers.Topology, where: paths.Paths, at: datetime.datetime) -> dict[str, Any] | None:
-    """What `tenfold status` says about the certificate: None under plain HTTP. `problem` is empty when all is well."""
+def added(body: Json, topology: tiers.Topology, where: paths.Paths, at: datetime.datetime) -> Json:
+    """What `tenfold status` says, with the certificate (None under plain HTTP) and what is wrong with it."""
     tls = topology.service.tls
     if tls is None:
-        return None
+        return {**body, "certificate": None}
     copy = kept(tls, where)
-    problem = ""
-    try:
-        ensure_usable(topology, where, at)
-    except errors.BadInput as error:
-        problem = str(error)
-    return {
+    described = {
         "source": "self-signed" if tls.is_self_signed else tls.certificate,
         "names": list(copy.names) if copy else [],
         "ends": copy.ends.isoformat() if copy else "",
         "fingerprint": copy.fingerprint if copy else "",
-        "problem": problem,
     }
+    wrong = [dataclasses.asdict(one) for one in _conditions(topology, where, at, copy)]
+    return {**body, "certificate": described, "conditions": [*body["conditions"], *wrong]}
+
+
+def _conditions(
+    topology: tiers.Topology, where: paths.Paths, at: datetime.datetime, copy: certificates.Certificate | None
+) -> Iterator[conditions.Condition]:
+    left = copy.remaining(at) if copy else None
+    if copy is not None and left is not None and left <= datetime.timedelta():
+        text = f"the front door's certificate expired on {certificates.day(copy.ends)}: clients refuse it"
+        yield conditions.Condition("certificate_expired", "error", text)
+    elif copy is not None and left is not None and left <= datetime.timedelta(days=WARNED_DAYS[0]):
+        text = f"the front door's certificate expires on {certificates.day(copy.ends)}"
+        yield conditions.Condition("certificate_expires", "warning", text)
+    try:
+        ensure_usable(topology, where, at)
+    except errors.BadInput as error:
+        yield conditions.Condition("certificate_refused", "warning", f"{error} (the front door keeps what it serves)")
 
 
 def _names(service: tiers.Service) -> tuple[str, ...]:

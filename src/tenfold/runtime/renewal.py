@@ -15,9 +15,6 @@ from tenfold.runtime import certificates as copies
 from tenfold.runtime import events, paths
 from tenfold.topology import tiers
 
-WARNED_DAYS = (14, 3, 0)
-"""With fewer days left, a certificate of the user's is warned about; 0: it has expired."""
-
 SETTLED_SECONDS = 3.0
 """How long bad files must stay as they are until they are reported: certificate and key are written one by one."""
 
@@ -119,7 +116,7 @@ class Renewal:
 
     def _warn(self, service: tiers.Service, served: certificates.Certificate, at: datetime.datetime) -> None:
         left = served.remaining(at)
-        passed = [days for days in WARNED_DAYS if left <= datetime.timedelta(days=days)]
+        passed = [days for days in copies.WARNED_DAYS if left <= datetime.timedelta(days=days)]
         if passed and passed[-1] == 0:
             text = (
                 f"the front door's certificate expired on {certificates.day(served.ends)}: clients refuse it; renew it"

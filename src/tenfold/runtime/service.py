@@ -102,11 +102,11 @@ class Runtime:
     async def status(self) -> Json:
         """What `tenfold status --json` prints."""
         topology = self.topology
-        certificate = certificates.describe(topology, self.where, certificates.now())
         snapshot, carried = await asyncio.gather(self.snapshot(), self.sampler.now(self.seats))
         body = report.status(snapshot, topology, self.journal, is_changing=self.changing.locked())
         body["change"] = figures.change(self.journal) if self.changing.locked() else None
-        return {**figures.added(body, snapshot, topology, carried, self.where.state), "certificate": certificate}
+        body = figures.added(body, snapshot, topology, carried, self.where.state)
+        return certificates.added(body, topology, self.where, certificates.now())
 
     async def plan(self, text: str, *, keeps_release: bool = False) -> Json:
         """The plan to this topology, without doing anything. `keeps_release`: code that has changed does not count."""

@@ -42,6 +42,10 @@ def fingerprint(pair: Pair) -> str:
     return certificate.read(pair.certificate, pair.key).fingerprint
 
 
+def conditions(wanted: tiers.Topology, where: paths.Paths, at: datetime.datetime) -> list[dict[str, str]]:
+    return list(certificates.added({"conditions": []}, wanted, where, at)["conditions"])
+
+
 class Watched:
     """The control loop's part, without a front door."""
 
@@ -133,9 +137,9 @@ async def test_files_that_are_bad_are_refused_before_a_change_and_change_nothing
     assert [] == await watched.look(NOW + SECOND, NOW + 2 * SECOND), "it may be about to be written"
     assert ["certificate_refused"] == await watched.look(*(NOW + n * SECOND for n in range(3, 20)))
     assert fingerprint(good) == kept(wanted, where).fingerprint
-    described = certificates.describe(wanted, where, NOW)
-    assert described is not None
-    assert words in described["problem"]
+    (condition,) = conditions(wanted, where, NOW)
+    assert ("certificate_refused", "warning") == (condition["code"], condition["severity"])
+    assert words in condition["text"]
 
 
 async def test_a_renewal_that_writes_the_certificate_before_its_key_is_never_half_taken(where: paths.Paths) -> None:
@@ -151,7 +155,7 @@ async def test_a_renewal_that_writes_the_certificate_before_its_key_is_never_hal
     (where.project / "shop.key").write_bytes(new.key)
     assert ["certificate_renewed"] == await watched.look(NOW + 3 * SECOND, NOW + 4 * SECOND)
     assert fingerprint(new) == kept(wanted, where).fingerprint
-    assert {"problem": ""}.items() <= (certificates.describe(wanted, where, NOW) or {}).items()
+    assert [] == conditions(wanted, where, NOW)
 
 
 async def test_an_end_that_comes_is_told_some_days_before_and_when_it_has_come(where: paths.Paths) -> None:
@@ -161,6 +165,8 @@ async def test_an_end_that_comes_is_told_some_days_before_and_when_it_has_come(w
 
     told = {day: await watched.look(NOW + day * DAY, NOW + day * DAY + SECOND) for day in (0, 5, 7, 10, 17, 18, 21, 22)}
 
+    codes = {day: [one["code"] for one in conditions(wanted, where, NOW + day * DAY)] for day in (0, 7, 21)}
+    assert {0: [], 7: ["certificate_expires"], 21: ["certificate_expired", "certificate_refused"]} == codes
     expected = {7: ["certificate_expires"], 17: ["certificate_expires"], 21: ["certificate_expired"]}
     assert expected == {day: kinds for day, kinds in told.items() if kinds}
 
