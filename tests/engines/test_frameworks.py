@@ -6,9 +6,11 @@ The apps are in tests/apps/frameworks. Every framework gets one granian for all 
 import asyncio
 import gzip
 import hashlib
+import importlib
 import json
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ import websockets
 
 from support import framework_sites, postgres_cluster
 from support.framework_sites import Served
+from tenfold import bindings
 from tenfold.kit import clock
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +103,11 @@ async def test_health_checks_need_no_host_that_the_app_trusts(served: Served) ->
     assert 400 == (await served.client.get("/", headers=stranger)).status_code
     assert (200, "ready\n") == _said(await served.client.get("/-/ready", headers=stranger))
     assert 200 == (await served.client.head("/-/ready", headers=stranger)).status_code
+
+
+async def test_the_app_knows_that_its_client_came_by_https(served: Served) -> None:
+    assert "http" == await text(served, "/scheme")
+    assert "https" == (await served.client.get("/scheme", headers={"x-forwarded-proto": "https"})).text
 
 
 async def test_a_head_request_has_the_status_and_no_body(served: Served) -> None:
@@ -385,6 +393,35 @@ async def until_cut(served: Served, begun: asyncio.Event) -> None:
         begun.set()
         with pytest.raises(httpx.RemoteProtocolError):
             _ = [line async for line in lines]
+
+
+# the page
+
+
+PAGE = framework_sites.APPS.parents[2] / "docs" / "frameworks.md"
+EXAMPLES = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("name", ["fastapi_notes", "starlette_notes", "litestar_notes"])
+async def test_the_examples_of_the_page_work(
+    name: str,
+    database: postgres_cluster.Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bound = bindings.Bindings(service=bindings.Service(name="shop", secret="ab" * 32), database=database.bound)
+    (tmp_path / "bindings.json").write_bytes(bindings.dump(bound))
+    (tmp_path / f"{name}.py").write_text(EXAMPLES[name])
+    monkeypatch.setenv(bindings.VARIABLE, str(tmp_path / "bindings.json"))
+    monkeypatch.syspath_prepend(tmp_path)
+    example = importlib.import_module(name)
+    transport = httpx.ASGITransport(example.tf.wrap(example.app))
+    async with example.tf, httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+        assert (await client.post(f"/notes/from_{name}")).is_success
+        assert f"from_{name}" in (await client.get("/notes")).json()
+    assert "behind" not in caplog.text
+    assert "after its response had begun" not in caplog.text
 
 
 def _said(response: httpx.Response) -> tuple[int, str]:

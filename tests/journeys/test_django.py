@@ -40,6 +40,15 @@ async def test_views_that_are_repeated_survive_the_primarys_server(tmp_path: Pat
         assert load.report.writes_acknowledged == await _tally(polls), "each vote was counted once"
 
 
+def test_what_the_page_shows_is_what_was_tried() -> None:
+    page = (project.ROOT / "docs" / "django.md").read_text()
+    shown = re.findall(r"^```python\n# (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+    assert len(shown) >= 4
+    for path, code in shown:
+        assert code.strip() in (POLLS / path).read_text(), path
+
+
 async def _collect_static_files(polls: project.Project) -> None:
     argv = [sys.executable, "manage.py", "collectstatic", "--no-input"]
     finished = await process.run(argv, directory=polls.folder, timeout_seconds=30)

@@ -83,6 +83,7 @@ class Served:
             directory=str(APPS),
             secret="ab" * 32,
             request_seconds=request_seconds,
+            trusted_proxies=("127.0.0.0/8",),
         )
         made = bindings.Bindings(service=service, database=self.bound)
         files.write_atomically(self.site.folder / "bindings.json", bindings.dump(made))

@@ -48,6 +48,10 @@ def sync_trace(_: HttpRequest) -> HttpResponse:
     return text(serving.trace if serving else "")
 
 
+async def scheme(request: HttpRequest) -> HttpResponse:
+    return text("https" if request.is_secure() else "http")
+
+
 async def seconds(_: HttpRequest) -> HttpResponse:
     return text(str(tf.settings.request_seconds))
 
@@ -157,6 +161,7 @@ urlpatterns = [
     path("", hello),
     path("trace", trace),
     path("sync-trace", sync_trace),
+    path("scheme", scheme),
     path("seconds", seconds),
     path("busy", busy),
     path("sync-busy", sync_busy),

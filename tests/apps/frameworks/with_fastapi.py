@@ -67,6 +67,11 @@ async def trace() -> str:
     return serving.trace if serving else ""
 
 
+@app.get("/scheme", response_class=PlainTextResponse)
+async def scheme(request: Request) -> str:
+    return request.url.scheme
+
+
 @app.get("/sync-trace", response_class=PlainTextResponse)
 def sync_trace() -> str:
     """Runs in a thread of AnyIO's pool."""

@@ -53,6 +53,11 @@ def sync_trace() -> str:
     return serving.trace if serving else ""
 
 
+@get("/scheme", media_type="text/plain")
+async def scheme(request: Request[Any, Any, Any]) -> str:
+    return request.url.scheme
+
+
 @get("/seconds", media_type="text/plain")
 async def seconds() -> str:
     return str(tf.settings.request_seconds)
@@ -172,6 +177,7 @@ app = Litestar(
         *(
             hello,
             state,
+            scheme,
             seconds,
             trace,
             sync_trace,

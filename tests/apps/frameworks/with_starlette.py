@@ -43,6 +43,10 @@ async def trace(_: Request) -> Response:
     return PlainTextResponse(serving.trace if serving else "")
 
 
+async def scheme(request: Request) -> Response:
+    return PlainTextResponse(request.url.scheme)
+
+
 async def seconds(_: Request) -> Response:
     return PlainTextResponse(str(tf.settings.request_seconds))
 
@@ -143,6 +147,7 @@ app = Starlette(
         Route("/", hello),
         Route("/state", state),
         Route("/trace", trace),
+        Route("/scheme", scheme),
         Route("/seconds", seconds),
         Route("/busy", busy),
         Route("/notes", notes),
