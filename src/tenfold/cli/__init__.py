@@ -47,7 +47,7 @@ ABOUT = {
     "run": "Run a command with the app's environment and database.",
     "up": "Start the service, or take over what runs already.",
     "down": "Stop the service; the data stays.",
-    "status": "Servers, processes, roles and what happened last.",
+    "status": "What runs, what it carries, and what is wrong.",
     "plan": "What `apply` or `grow` would do, step by step.",
     "apply": "Make the running service what tenfold.toml says.",
     "deploy": "Put a new release of the app in place, live, or go back.",
