@@ -46,6 +46,8 @@ async def test_a_service_under_tls_climbs_and_renews_its_certificate_under_load(
         events = (shop.folder / ".tenfold" / "events.jsonl").read_text()
         assert 1 == events.count('"certificate_refused"')
         assert 1 == events.count('"certificate_renewed"')
+        assert "Nothing to do" in await shop.tenfold("plan"), "a renewed certificate is taken for new code"
+        assert not list((shop.folder / ".tenfold" / "releases").rglob("*.key"))
         await ensure_opens_again_with_the_copy(shop)
         print(f"under TLS: {load.report.total.to_dict()}, repeated {load.report.repeated}")
 

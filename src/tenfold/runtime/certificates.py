@@ -7,7 +7,9 @@ time is passed in; nothing here touches what runs.
 
 import dataclasses
 import datetime
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tenfold import errors
@@ -82,6 +84,13 @@ def kept(tls: tiers.Tls, where: paths.Paths) -> certificates.Certificate | None:
         return certificates.read(pem, pem)
     except (OSError, certificates.CertificateError):
         return None
+
+
+def files_of(topology: tiers.Topology, where: paths.Paths) -> tuple[Path, ...]:
+    """The user's files that the topology names."""
+    tls = topology.service.tls
+    named = [one for one in (tls.certificate, tls.key) if one] if tls else []
+    return tuple(Path(os.path.normpath(where.project.resolve() / one)) for one in named)
 
 
 def keep(tls: tiers.Tls, where: paths.Paths, found: certificates.Certificate) -> None:

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from tenfold import engines, errors
 from tenfold.engines.granian import settings
 from tenfold.kit import files, tree
 from tenfold.planning import releases
-from tenfold.runtime import events, paths, records
+from tenfold.runtime import certificates, events, paths, records
 from tenfold.topology import tiers
 
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -156,10 +157,14 @@ class Shelf:
     def _is_there(self, version: str) -> bool:
         return bool(version) and (self._where.releases / version).is_dir()
 
+    def _no_code(self, topology: tiers.Topology) -> tuple[Path, ...]:
+        """The topology's file, and the certificate's: a renewed one makes no release, and no copy of its key."""
+        return (self._where.topology.resolve(), *certificates.files_of(topology, self._where))
+
     def _tree(self, topology: tiers.Topology, stands: engines.Release) -> tree.Tree:
         if not stands.directory.is_dir():
             raise errors.BadInput(f"service.directory: {stands.directory} not found, the folder of the app expected")
-        return tree.Tree(stands.directory, topology.deploy.exclude, besides=(self._where.topology.resolve(),))
+        return tree.Tree(stands.directory, topology.deploy.exclude, besides=self._no_code(topology))
 
     def _next_version(self) -> str:
         number = self._store.records.released + 1

@@ -67,7 +67,7 @@ class Renewal:
         at: datetime.datetime,
     ) -> certificates.Certificate | None:
         """Take over what is new and good: the front doors first, whose word counts, then the copy on disk."""
-        stamp = _stamp(*(self.where.project / one for one in (tls.certificate, tls.key) if one))
+        stamp = _stamp(*copies.files_of(topology, self.where))
         if copy is not None and stamp == self._good and not tls.is_self_signed:
             return None
         try:
