@@ -26,7 +26,8 @@ def where(ctx: click.Context, *, needs_file: bool = True) -> paths.Paths:
     if started is None or (found is not None and started != found):
         place = chosen or f"{Path.cwd()} and the folders above"
         raise errors.BadInput(
-            f"tenfold.toml: not found in {place}; go to a project, name it with --file, or begin one with: tenfold new"
+            f"tenfold.toml: not found in {place}; go to a project, or name it with --file; for an app that is there "
+            "already make one with: tenfold init; a new app begins with: tenfold new NAME"
         )
     if needs_file:
         raise errors.BadInput(
