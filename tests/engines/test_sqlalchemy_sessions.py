@@ -420,13 +420,18 @@ async def test_sessions_may_be_made_after_the_start_with_an_init_and_a_class_of_
     class Mine(AsyncSession):
         """An app's own."""
 
-    async def init(connection: Any) -> None:
-        await connection.execute("set application_name = 'mine'")
+    made = []
 
-    late = Sessions(tf, init=init, class_=Mine, engine={"isolation_level": "REPEATABLE READ"})
+    async def init(connection: Any) -> None:
+        made.append(connection)
+
+    arguments = {"server_settings": {"application_name": "mine"}}
+    repeatable = {"isolation_level": "REPEATABLE READ"}
+    late = Sessions(tf, init=init, connect_args=arguments, class_=Mine, engine=repeatable)
 
     async def ask(session: AsyncSession) -> list[Any]:
         assert isinstance(session, Mine)
         return [await session.scalar(text(f"show {name}")) for name in ("application_name", "transaction_isolation")]
 
     assert ["mine", "repeatable read"] == await late.run(ask)
+    assert made

@@ -69,12 +69,10 @@ class Link:
         self._turn: turns.Turn | None = None
         self._is_closed = False
 
-    def join(self, tx: transaction.Transaction) -> turns.Joined:
+    def join(self, joined: turns.Joined) -> None:
         """Work inside this transaction, which somebody else begins and ends."""
-        joined = turns.Joined(tx)
         self._begin = lambda *_: joined
         self._turn = None
-        return joined
 
     def read(self, source: reads.Reads) -> None:
         """Read from copies that this source finds fresh enough."""

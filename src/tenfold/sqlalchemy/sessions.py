@@ -6,18 +6,18 @@ is for `tenfold.sdk.db`.
 
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
-from sqlalchemy import event, exc
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy import Connection, event, exc
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from tenfold import errors
 from tenfold.sdk import service
-from tenfold.sdk.db import connect, levels, reads, run, tokens, transaction
+from tenfold.sdk.db import connect, levels, reads, run, shield, tokens, transaction
 from tenfold.sqlalchemy import link, physical, turns
 
 Result = TypeVar("Result")
@@ -26,6 +26,9 @@ Function = Callable[Concatenate[AsyncSession, Arguments], Awaitable[Result]]
 
 OURS = ("poolclass", "pool_size", "max_overflow", "pool_pre_ping", "pool_recycle", "pool_timeout", "creator")
 """Options of an engine that `tf.db` decides."""
+
+TARGET = "tenfold_target"
+"""The option of an engine that says where its connections lead."""
 
 
 class Sessions:
@@ -54,14 +57,15 @@ class Sessions:
         self._codecs = physical.Codecs()
         self._init = init
         self._options = transaction.Options(isolation=_isolation(options))
-        self._database = tf.db.beside(
-            init=self._set_up, **{**(connect_args or {}), "connection_class": physical.Physical}
-        )
+        ours = {"connection_class": physical.Physical}
+        self._database = tf.db.beside(init=self._set_up, **{**(connect_args or {}), **ours})
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://", async_creator=self._link, poolclass=NullPool, **options
         )
         """SQLAlchemy's engine, for `run_sync(Base.metadata.create_all)` and the like. Its transactions write."""
+        self._readers: dict[levels.Level | None, AsyncEngine] = {}
         event.listen(self.engine.sync_engine, "connect", _introduced)
+        event.listen(self.engine.sync_engine, "engine_connect", _lead)
         session_options.setdefault("expire_on_commit", False)
         self._maker: async_sessionmaker[AsyncSession] = async_sessionmaker(self.engine, **session_options)
 
@@ -82,11 +86,12 @@ class Sessions:
         Rows are no older than what this session of the visitor has written. A statement whose node dies runs again on
         another. One that writes raises `MisuseError`.
         """
-        source = reads.Reads(self._database.shards, 0, None if level is None else levels.parse(level, seconds))
-        async with self.engine.connect() as connection:
-            (await _link_of(connection)).read(source)
-            async with self._maker(bind=connection) as session:
-                yield session
+        wanted = None if level is None else levels.parse(level, seconds)
+        bind = self._readers.get(wanted)
+        if bind is None:
+            bind = self._readers[wanted] = self.leading_to(reads.Reads(self._database.shards, 0, wanted))
+        async with self._maker(bind=bind) as session:
+            yield session
 
     def options(self, *, isolation: tokens.Isolation | None = None, timeout: float | None = None) -> "Sessions":
         """The same sessions, with an isolation level and `timeout` seconds for the whole of each `run`."""
@@ -110,14 +115,15 @@ class Sessions:
                 pass
         attempts = _Attempts(self, fn)
         try:
-            async with attempts:
-                return await run.run(  # type: ignore[no-any-return]
-                    self._database.shards, attempts.work, args, kwargs, self._options, attempts.commit
-                )
+            return await run.run(  # type: ignore[no-any-return]
+                self._database.shards, attempts.work, args, kwargs, self._options, attempts.commit
+            )
         except asyncpg.PostgresError as error:
             if isinstance(error.__cause__, exc.DBAPIError):
                 raise error.__cause__  # noqa: B904 - it is what SQLAlchemy raised in the first place
             raise
+        finally:
+            await attempts.close()
 
     def retrying(self, fn: Function[Arguments, Result]) -> Callable[Arguments, Awaitable[Result]]:
         """A decorator: call the function without its session, and it goes through `run`."""
@@ -127,6 +133,10 @@ class Sessions:
             return await self.run(fn, *args, **kwargs)
 
         return through_run
+
+    def leading_to(self, target: reads.Reads | turns.Joined) -> AsyncEngine:
+        """The engine, with connections that lead there."""
+        return self.engine.execution_options(**{TARGET: target})
 
     async def _link(self) -> link.Link:
         """A new connection for SQLAlchemy. Its first statements ask what server this is: any copy can tell."""
@@ -146,7 +156,6 @@ class _Attempts:
     def __init__(self, sessions: Sessions, fn: Callable[..., Awaitable[Any]]) -> None:
         self._sessions = sessions
         self._fn = fn
-        self._stack = AsyncExitStack()
         self._session: AsyncSession | None = None
         self._joined: turns.Joined | None = None
 
@@ -156,11 +165,11 @@ class _Attempts:
 
         self.work = work
 
-    async def __aenter__(self) -> None:
-        await self._stack.__aenter__()
-
-    async def __aexit__(self, *error: Any) -> None:
-        await self._stack.__aexit__(*error)
+    async def close(self) -> None:
+        """Close the session of the last try."""
+        session, self._session = self._session, None
+        if session is not None:
+            await shield.undisturbed(session.close())
 
     async def commit(self, tx: transaction.Transaction) -> None:
         """The session commits, and with it the transaction, which stays open if the session has nothing to commit."""
@@ -172,16 +181,14 @@ class _Attempts:
             await tx.commit()
 
     async def _work(self, tx: transaction.Transaction, *args: Any, **kwargs: Any) -> Any:
-        await self._stack.aclose()  # the session of the try before
-        connection = await self._stack.enter_async_context(self._sessions.engine.connect())
-        self._joined = (await _link_of(connection)).join(tx)
-        self._session = await self._stack.enter_async_context(self._sessions(bind=connection))
+        await self.close()
+        self._joined = turns.Joined(tx)
+        self._session = session = self._sessions(bind=self._sessions.leading_to(self._joined))
         try:
-            result = await self._fn(self._session, *args, **kwargs)
-            await self._session.flush()
-            await (
-                self._joined.start()
-            )  # if it was rolled back: the token, and a key's result, are committed all the same
+            result = await self._fn(session, *args, **kwargs)
+            if session.new or session.dirty or session.deleted:
+                await session.flush()
+            await self._joined.start()  # after a rollback: the token and a key's result are committed all the same
         except exc.DBAPIError as error:
             found = error.orig.__cause__ if error.orig is not None else None
             if isinstance(found, run.AGAIN):
@@ -195,11 +202,12 @@ def _introduced(dbapi_connection: Any, _: Any) -> None:
     dbapi_connection.driver_connection.write()
 
 
-async def _link_of(connection: AsyncConnection) -> link.Link:
-    raw = await connection.get_raw_connection()
-    made = raw.driver_connection
-    assert isinstance(made, link.Link)
-    return made
+def _lead(connection: Connection) -> None:
+    """A connection that is checked out goes where its engine leads."""
+    target = connection.get_execution_options().get(TARGET)
+    if target is not None:
+        made: Any = connection.connection.driver_connection
+        made.read(target) if isinstance(target, reads.Reads) else made.join(target)
 
 
 def _isolation(options: dict[str, Any]) -> tokens.Isolation | None:
