@@ -98,7 +98,7 @@ async def test_a_failing_file_leaves_nothing_of_itself_and_stops_those_after_it(
     assert message.startswith(f"{migrations}/002_bad.sql: ")
     assert 'relation "nowhere" does not exist' in message
     assert "nothing of this file was done, and 1 after it did not run" in message
-    assert "run `tenfold migrate`" in message
+    assert "correct the file, and try again" in message
     assert app.password not in message
     assert ["good"] == await value(
         app, "select array_agg(tablename::text) from pg_tables where tablename in ('good', 'half', 'later')"

@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from support.simulated_world import READY, STARTING, STOPPED, Copy, Server, ServerState, World
-from tenfold.planning import plan, steps
+from tenfold.planning import plan, releases, steps
 from tenfold.topology import layout, tiers
 
 Moments = Iterator[None]
 Revisions = Mapping[steps.Target, str]
 
 
-def perform(world: World, step: steps.Step, topology: tiers.Topology, revisions: Revisions | None = None) -> Moments:
+def perform(
+    world: World,
+    step: steps.Step,
+    topology: tiers.Topology,
+    revisions: Revisions | None = None,
+    released: releases.Wanted = releases.NOTHING,
+) -> Moments:
     """Carry out one step. Time goes by at each moment, and once at the end."""
-    stage = Stage(world, topology, revisions or {})
+    stage = Stage(world, topology, revisions or {}, released)
     for _ in ACTIONS[type(step)](stage, step):
         world.moment()
         yield
@@ -24,10 +30,11 @@ def perform(world: World, step: steps.Step, topology: tiers.Topology, revisions:
 
 
 class Stage:
-    def __init__(self, world: World, topology: tiers.Topology, revisions: Revisions) -> None:
+    def __init__(self, world: World, topology: tiers.Topology, revisions: Revisions, released: releases.Wanted) -> None:
         self.world = world
         self.wanted = layout.layout(topology)
         self.revisions = revisions
+        self.released = released
 
     def server(self, name: str) -> Server:
         server = self.world.servers[name]
@@ -70,7 +77,18 @@ class Stage:
         if name == "haproxy" and not self.world.runs(server, name):
             self.world.doors[server] = {one.name for one in self.wanted.running("granian")}
             self.world.door_revisions[server] = self.revisions.get((server, name), "")
+        if name == "granian":
+            self._run_release(server)
         self.set(server, name, READY)
+
+    def _run_release(self, server: str) -> None:
+        running = {name: one.release for name, one in self.world.servers.items()}
+        release = releases.assign(self.released, self.wanted, running).get(server, "")
+        if release and release == self.released.canary:
+            wanted = {door: self.revisions.get((door, "haproxy"), "") for door in self.world.running("haproxy")}
+            weighed = {door: self.world.door_revisions[door] for door in wanted}
+            assert wanted == weighed, "a canary runs before the balancers know its share"
+        self.world.servers[server].release = release
 
     def stop_processes(self, step: steps.StopProcesses) -> Moments:
         for server, name in step.targets:
@@ -268,24 +286,32 @@ ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Moments]] = {
 
 
 def change(
-    world: World, topology: tiers.Topology, revisions: Revisions | None = None
+    world: World,
+    topology: tiers.Topology,
+    revisions: Revisions | None = None,
+    released: releases.Wanted = releases.NOTHING,
 ) -> Iterator[tuple[steps.Step, bool]]:
     """Plan and carry out until nothing is left to do; yields each moment's step, and whether the step is done."""
     for _ in range(6):
-        made = plan.make(topology, world.look(topology), revisions)
+        made = plan.make(topology, world.look(topology), revisions, released)
         if made.is_empty:
             return
         for step in made.steps:
-            for _ in perform(world, step, topology, revisions):
+            for _ in perform(world, step, topology, revisions, released):
                 yield step, False
             yield step, True
-    rest = plan.make(topology, world.look(topology), revisions)
+    rest = plan.make(topology, world.look(topology), revisions, released)
     assert rest.is_empty, f"there is still to do: {[step.title for step in rest.steps]}"
 
 
-def reach(world: World, topology: tiers.Topology, revisions: Revisions | None = None) -> list[steps.Step]:
+def reach(
+    world: World,
+    topology: tiers.Topology,
+    revisions: Revisions | None = None,
+    released: releases.Wanted = releases.NOTHING,
+) -> list[steps.Step]:
     """Change the world to this topology without an interruption. Returns the steps."""
-    return [step for step, is_done in change(world, topology, revisions) if is_done]
+    return [step for step, is_done in change(world, topology, revisions, released) if is_done]
 
 
 def assert_arrived(world: World, topology: tiers.Topology) -> None:

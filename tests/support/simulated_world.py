@@ -33,9 +33,11 @@ class Server:
     state: ServerState = ServerState.RUNNING
     processes: dict[str, ProcessState] = field(default_factory=dict)
     revisions: dict[str, str] = field(default_factory=dict)
+    release: str = ""
+    """What its web process runs, or ran last."""
 
     def clone(self) -> "Server":
-        return Server(self.spec, self.state, dict(self.processes), dict(self.revisions))
+        return Server(self.spec, self.state, dict(self.processes), dict(self.revisions), self.release)
 
     def runs(self, name: str) -> bool:
         return self.state is ServerState.RUNNING and self.processes.get(name) is READY
@@ -199,7 +201,13 @@ class World:
 
     def _server(self, one: Server) -> snapshot.Server:
         processes = tuple(
-            snapshot.Process(name, name, self._state(one, state), revision=one.revisions.get(name, ""))
+            snapshot.Process(
+                name,
+                name,
+                self._state(one, state),
+                revision=one.revisions.get(name, ""),
+                release=one.release if name == "granian" else "",
+            )
             for name, state in one.processes.items()
         )
         return snapshot.Server(

@@ -144,7 +144,14 @@ async def test_time_in_the_balancers_queue_counts() -> None:
 
 @pytest.mark.parametrize(
     ("started", "expected"),
-    [("1700000000000", 5.0), ("t=1700000000000", 5.0), ("t=1700000000000000", 5.0), ("1700000009000", 0.0), ("1600000000000", 0.0), ("soon", 0.0)],
+    [
+        ("1700000000000", 5.0),
+        ("t=1700000000000", 5.0),
+        ("t=1700000000000000", 5.0),
+        ("1700000009000", 0.0),
+        ("1600000000000", 0.0),
+        ("soon", 0.0),
+    ],
 )
 async def test_a_start_that_cannot_be_true_is_no_queue(started: str, expected: float) -> None:
     assert expected == arrival.queued_seconds(started.encode(), 1700000005.0)
