@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from journeys import test_runtime_dies
+from journeys import test_docs, test_runtime_dies
 from support import project
 from tenfold.kit import clock
 
@@ -213,3 +213,4 @@ async def test_a_release_that_vanishes_is_named_and_a_deploy_makes_another_one(t
 
         shop.kill_runtime()
         assert "start it with: tenfold up -d" in await refused(shop, "deploy")
+        assert "release sale serves" in await test_docs.run_all(project.ROOT / "docs" / "deploy.md", shop.folder)
