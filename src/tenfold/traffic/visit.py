@@ -5,6 +5,8 @@ it came: a stream of events never ends.
 """
 
 import asyncio
+import ipaddress
+import os
 import socket
 import ssl
 import time
@@ -16,6 +18,8 @@ from tenfold import spans
 from tenfold.traffic import connection as connections
 
 Parts = list[spans.Span]
+Address = tuple[int, tuple[object, ...]]
+"""A family, and an address as sockets take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +117,15 @@ def _take(visit: Visit, result: connections.Answer | connections.Failure) -> Non
 
 
 async def _open(origin: connections.Origin, parts: Parts, clock: _Clock) -> "_Timed | connections.Failure":
-    loop = asyncio.get_running_loop()
     began = clock.ms()
-    try:
-        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        detail = f"the name {origin.host} was not found: {error.strerror or error}"
-        return connections.Failure(connections.Reason.REFUSED, detail)
-    addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
-    if addresses != [origin.host]:
-        parts.append(_part("resolve", origin.host, f"it is {', '.join(addresses)}", began, clock))
+    found = await _addresses(origin)
+    if isinstance(found, connections.Failure):
+        return found
+    names = [str(address[0]) for _, address in found]
+    if names != [origin.host]:
+        parts.append(_part("resolve", origin.host, f"it is {', '.join(names)}", began, clock))
     began = clock.ms()
-    connected = await _connect(origin, [(one[0], one[4]) for one in found])
+    connected = await _connect(origin, found)
     if isinstance(connected, connections.Failure):
         return connected
     peer = connected.getpeername()
@@ -132,9 +133,22 @@ async def _open(origin: connections.Origin, parts: Parts, clock: _Clock) -> "_Ti
     return await _speak(origin, connected, parts, clock)
 
 
-async def _connect(
-    origin: connections.Origin, addresses: list[tuple[int, tuple[object, ...]]]
-) -> socket.socket | connections.Failure:
+async def _addresses(origin: connections.Origin) -> list[Address] | connections.Failure:
+    """What the name stands for; an address stands for itself, and nobody is asked."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(origin.host).version == 6 else socket.AF_INET
+        return [(family, (origin.host, origin.port))]
+    except ValueError:
+        pass  # it is a name
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        detail = f"the name {origin.host} was not found: {error.strerror or error}"
+        return connections.Failure(connections.Reason.REFUSED, detail)
+    return list(dict.fromkeys((one[0], one[4]) for one in found))
+
+
+async def _connect(origin: connections.Origin, addresses: list[Address]) -> socket.socket | connections.Failure:
     """The first of the addresses that takes a connection."""
     last = ""
     for family, address in addresses:
@@ -144,7 +158,7 @@ async def _connect(
             await asyncio.get_running_loop().sock_connect(one, address)
         except OSError as error:
             one.close()
-            last = error.strerror or str(error)
+            last = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own words name the address again
         except BaseException:
             one.close()
             raise
