@@ -101,7 +101,7 @@ async def hang(_: HttpRequest) -> HttpResponse:
 
 
 def sync_hang(_: HttpRequest) -> HttpResponse:
-    time.sleep(2)
+    time.sleep(3)
     print("a thread cannot be cancelled", flush=True)
     return text("too late")
 
