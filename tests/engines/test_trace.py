@@ -2,13 +2,16 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+import sqlalchemy
+from sqlalchemy.ext import asyncio as sqlalchemy_async
 
 from support import postgres_cluster, routed_reads, seats
-from tenfold import bindings, engines, spans
+from tenfold import bindings, engines, request, spans
 from tenfold.cli import trace_tree
 from tenfold.engines import granian, haproxy
 from tenfold.engines.haproxy import admin, settings
@@ -19,7 +22,7 @@ from tenfold.traffic import connection
 from tenfold.traffic import visit as visits
 
 NETWORK = 78
-ORIGIN = connection.Origin("http", f"127.{NETWORK}.0.1", 8080)
+ORIGIN = connection.Origin("http", f"127.{NETWORK}.0.2", 8178)
 
 pytestmark = pytest.mark.anyio
 
@@ -295,6 +298,22 @@ async def test_a_wrong_key_gives_nothing_and_is_seen_by_nobody(whole: Whole) -> 
         assert wrong not in text, path
         assert whole.key not in text, path
     await _both_serve(whole)
+
+
+async def test_statements_of_sqlalchemy_are_told_too(whole: Whole) -> None:
+    recorder = spans.Recorder(time.monotonic, time.monotonic(), "web", "here")
+    async with routed_reads.started(whole.cluster) as database:
+        engine = sqlalchemy_async.create_async_engine("postgresql+asyncpg://", async_creator=database.connect)
+        with request.serving(request.Request(recorder=recorder)):
+            async with engine.begin() as connection:
+                await connection.execute(sqlalchemy.text("select value from counter where id = :id"), {"id": 7})
+        await engine.dispose()
+
+    told = [span for span in recorder.finish().walk() if span.kind == "statement"]
+    assert any("select value from counter where id = $1" in span.name for span in told)
+    assert "commit" == told[-1].name.lower().rstrip(";")
+    why = "on a connection of the app's own pool, which follows the primary"
+    assert {("database-1", why)} == {(span.where, span.decision) for span in told if span.where}
 
 
 async def test_a_header_with_five_hundred_statements_stays_small(whole: Whole) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from tenfold import position
+from tenfold import position, request, spans
 from tenfold.sdk.db import commit, connect
 
 if TYPE_CHECKING:
@@ -35,19 +35,32 @@ REPORTS = "select has_function_privilege(to_regprocedure('tenfold.report_write()
 
 
 def _watched(method: Method) -> Method:
-    """The method, and what it raises is looked at: it may be the end of the connection."""
+    """The method, written down in a trace, and what it raises is looked at: it may be the end of the connection."""
 
     @functools.wraps(method)
     async def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        connection = self if isinstance(self, Following) else self._connection
         try:
-            return await method(self, *args, **kwargs)
+            with _recorded(connection, method.__name__, args[0] if self is connection and args else self):
+                return await method(self, *args, **kwargs)
         except Exception as error:
-            raised = (self if isinstance(self, Following) else self._connection).judge(error)
+            raised = connection.judge(error)
             if raised is error:
                 raise
             raise raised from error
 
     return watched  # type: ignore[return-value]
+
+
+def _recorded(connection: "Following", method: str, said: Any) -> spans.Recording:
+    """A span for the statement, if the request is being traced. `said`: its text, its table, or a prepared one."""
+    recording = request.recording()
+    if not recording.is_recorded or method == "prepare":
+        return spans.NOWHERE
+    text = said.get_query() if isinstance(said, PreparedStatement) else str(said)
+    span = recording.statement(f"copy {text}" if method.startswith("copy_") else text)
+    span.decide("on a connection of the app's own pool, which follows the primary", where=connection.node)
+    return span
 
 
 class Statement(Prepared):
@@ -82,6 +95,11 @@ class Following(Base):
         self._lease, self._wrote = lease, wrote
         lease.holder.followers.add(self)
         self._reports = bool(await self.fetchval(REPORTS))
+
+    @property
+    def node(self) -> str:
+        """The primary that it follows; empty before it does."""
+        return self._lease.node if self._lease is not None else ""
 
     def judge(self, error: Exception) -> Exception:
         """What to raise in place of `error`; closes the connection when it is of no more use."""
