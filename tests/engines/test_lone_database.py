@@ -167,7 +167,7 @@ async def main():
     joined = await shared_database.join(Path(sys.argv[1]), topology)
     print(joined.node.host, flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    print(joined.leave(), flush=True)
+    print(await joined.leave(), flush=True)
 
 asyncio.run(main())
 """

@@ -148,7 +148,7 @@ def start_held(
     In a session of its own, its output appended to `log`; it inherits the descriptors in `keep`.
     """
     with log.open("ab") as output:
-        return subprocess.Popen(
+        started = subprocess.Popen(
             list(argv),
             env=environment(env),
             cwd=directory,
@@ -158,6 +158,8 @@ def start_held(
             start_new_session=True,
             pass_fds=keep,
         )
+    Detached.add(started)  # whoever lets go of it before its end leaves it to `reap`
+    return started
 
 
 class Detached:
@@ -180,8 +182,13 @@ class Detached:
                 stderr=output,
                 start_new_session=True,
             )
-        cls._started.append(started)
+        cls.add(started)
         return started
+
+    @classmethod
+    def add(cls, started: "subprocess.Popen[bytes]") -> None:
+        """One more to reap."""
+        cls._started.append(started)
 
     @classmethod
     def reap(cls) -> None:

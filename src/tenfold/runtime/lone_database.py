@@ -34,6 +34,8 @@ UNDURABLE = {
 }
 """For data that may be lost with the machine: nothing waits for the disk."""
 
+LOCK = "lock"
+
 SECRETS = "secrets.json"
 """The passwords' file in the folder."""
 
@@ -198,6 +200,19 @@ async def promote(standby: LoneDatabase) -> None:
     await admin.promote(standby.seat)
 
 
+async def until_dead(folder: Path) -> bool:
+    """Wait until nothing of a PostgreSQL that was let go is left in the folder; False when it takes too long."""
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    async def take() -> bool:
+        return _try_lock(handle)
+
+    try:
+        return await clock.until(take, seconds=DYING_SECONDS, pause_seconds=0.01)
+    finally:
+        os.close(handle)
+
+
 def seat_in(folder: Path, topology: tiers.Topology) -> engines.Seat:
     """The seat of the primary in this folder, with the network and the passwords that the folder has or now gets."""
     network = address.claim(folder, address.claims_folder())
@@ -290,14 +305,10 @@ def _lines(parameters: Mapping[str, str]) -> str:
 async def _locked(folder: Path) -> int:
     """The lock of the folder, as a descriptor. Waits for an earlier PostgreSQL whose owner died just now."""
     files.make_private(folder)
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     async def take() -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        return _try_lock(handle)
 
     try:
         owner = _owner(handle)
@@ -312,6 +323,14 @@ async def _locked(folder: Path) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _owner(handle: int) -> int:

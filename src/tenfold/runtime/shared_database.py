@@ -34,7 +34,7 @@ class SharedDatabase(lone_database.Place):
         self._near = near
         self._membership = membership
 
-    def leave(self) -> bool:
+    async def leave(self) -> bool:
         """Hold it no longer. The last one ends it, deletes the folder and returns True. Twice is once."""
         if self._near < 0:
             return False
@@ -42,7 +42,8 @@ class SharedDatabase(lone_database.Place):
         self._near = -1
         is_last = _try_lock(self._membership, fcntl.LOCK_EX)
         if is_last:
-            remove(self.folder)
+            await lone_database.until_dead(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._membership)
         return is_last
 
@@ -84,14 +85,8 @@ def remove_abandoned(folders: Path) -> None:
         with suppress(OSError):
             membership = os.open(folder / MEMBERS, os.O_RDWR | os.O_CLOEXEC)
             if _try_lock(membership, fcntl.LOCK_EX):
-                remove(folder)
+                shutil.rmtree(folder, ignore_errors=True)
             os.close(membership)
-
-
-def remove(folder: Path) -> None:
-    """Delete the folder; what still dies in it may be in the way for a moment."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @asynccontextmanager

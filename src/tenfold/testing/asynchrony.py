@@ -6,6 +6,7 @@ other fixtures are plain ones above it.
 """
 
 from collections.abc import AsyncIterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -54,14 +55,14 @@ async def _tenfold_served_by_anyio(_tenfold_run: Any, tenfold_database: object) 
         yield served
 
 
-class ForPytestAsyncio:
+def for_pytest_asyncio() -> ModuleType:
     """The same for pytest-asyncio: one a loop scope, because a fixture must run on the loop of its test."""
+    import pytest_asyncio  # late: only where it is installed
 
-    def __init__(self) -> None:
-        import pytest_asyncio  # late: registered only where it is installed
-
-        for scope in LOOP_SCOPES:
-            setattr(self, _name(scope), pytest_asyncio.fixture(_made(), name=_name(scope), loop_scope=scope))
+    made = ModuleType("tenfold.testing.for_pytest_asyncio")  # pytest looks for fixtures in modules and classes
+    for scope in LOOP_SCOPES:
+        setattr(made, _name(scope), pytest_asyncio.fixture(_made(), name=_name(scope), loop_scope=scope))
+    return made
 
 
 def _made() -> Any:
@@ -80,8 +81,11 @@ async def _serve(shared: Any) -> "AsyncIterator[serving.Served]":
     from tenfold import errors  # late, as everything that loads more than pytest has loaded already
     from tenfold.testing import serving
 
+    failure = ""
     try:
         async with serving.serving(shared) as served:
             yield served
     except errors.BadInput as error:
-        pytest.fail(str(error), pytrace=False)
+        failure = str(error)
+    if failure:
+        pytest.fail(f"tenfold: {failure}", pytrace=False)

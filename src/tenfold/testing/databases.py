@@ -122,7 +122,8 @@ class Databases:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
                     host=where.host, port=where.port, user=where.user, password=where.password,
-                    database=where.database, ssl=False, min_size=1, max_size=3, timeout=10.0,
+                    database=where.database, ssl=False, timeout=10.0,
+                    min_size=0, max_size=3, max_inactive_connection_lifetime=0,
                 )  # fmt: skip
             return await self._pool.fetchval(statement, *arguments, timeout=120.0)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:

@@ -5,6 +5,7 @@ happens where there is no project.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     plugins = config.pluginmanager
     plugins.register(asynchrony, "tenfold-anyio")
     if plugins.has_plugin("asyncio"):
-        plugins.register(asynchrony.ForPytestAsyncio(), "tenfold-asyncio")
+        plugins.register(asynchrony.for_pytest_asyncio(), "tenfold-asyncio")
     found = project.find(config.getini, config.rootpath, config.args)
     if found is None:
         return
@@ -103,14 +104,22 @@ def _start(config: pytest.Config) -> "run.Run | Exception":
 @pytest.fixture
 def tenfold_database(_tenfold_run: "run.Run", request: pytest.FixtureRequest) -> "Iterator[run.FreshDatabase]":
     """A fresh, migrated database for this test alone; `DATABASE_URL` and the app's bindings lead to it."""
+    with _readable(), _tenfold_run.database(is_rehearsal="tenfold_simulate" in request.fixturenames) as found:
+        yield found
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Errors that are for a person to read, without the traceback of the plugin."""
     from tenfold import errors
 
     try:
-        fresh = _tenfold_run.database(is_rehearsal="tenfold_simulate" in request.fixturenames)
-        with fresh as found:
-            yield found
+        yield
     except errors.TenfoldError as error:
-        pytest.fail(f"tenfold: {error}", pytrace=False)
+        text = str(error)
+    else:
+        return
+    pytest.fail(f"tenfold: {text}", pytrace=False)
 
 
 @pytest.fixture

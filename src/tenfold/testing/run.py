@@ -4,6 +4,7 @@ Made by `plugin`, one a process; everything it starts lives backstage. Under pyt
 PostgreSQL is that of the whole run (`runtime/shared_database`).
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,8 +84,6 @@ class Run:
         """End what was started; the last worker of the run ends PostgreSQL and deletes everything."""
         self.backstage.call(self._close())
         self.backstage.stop()
-        if self._shared is not None:
-            self._shared.leave()
 
     async def _start(self) -> None:
         at = self.setting
@@ -98,7 +97,7 @@ class Run:
     async def _prepare(self, place: lone_database.Place, name: str) -> None:
         """Migrate the template: tenfold's tables, the SQL files, and then what the user does."""
         await place.migrate(self._recipe.migrations, name)
-        self._template(place.app(name).url)
+        await asyncio.to_thread(self._template, place.app(name).url)
 
     async def _take(self, *, is_rehearsal: bool) -> FreshDatabase:
         if is_rehearsal:
@@ -146,3 +145,5 @@ class Run:
         await self.stage.close()
         if self._databases is not None:
             await self._databases.close()
+        if self._shared is not None:
+            await self._shared.leave()

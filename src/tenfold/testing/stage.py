@@ -79,10 +79,10 @@ class Stage:
         assert new is not None
         await self._set(old, "synchronous_standby_names", "*")
         await self._until(old, "select count(*) from pg_stat_replication where sync_state = 'sync'")
-        await old.cut()
-        self._wires[old.seat.server.name].lead_to(None)
         if self.databases is not None:
             await self.databases.close()
+        await old.cut()
+        self._wires[old.seat.server.name].lead_to(None)
         await lone_database.promote(new)
         self.primary, self.standby = new, None
         self.databases = databases.Databases(new, self._recipe)

@@ -1,0 +1,121 @@
+"""A user's project with tests, and pytest run in it as a user runs it: a process of its own."""
+
+import asyncio
+import os
+import re
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+TOPOLOGY = """
+[service]
+name = "notes"
+app  = "web:app"
+env  = { GREETING = "hello" }
+"""
+
+MIGRATION = """
+-- migrate:up
+create table note (id bigint generated always as identity, text text not null);
+insert into note (text) values ('from the migration');
+
+-- migrate:down
+drop table note;
+"""
+
+APP = '''
+"""A small app whose lifespan reads the database, and whose cookie is Secure."""
+import os
+from contextlib import asynccontextmanager
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+from tenfold import Tenfold
+
+GREETING = os.environ["GREETING"]
+tf = Tenfold()
+
+@asynccontextmanager
+async def lifespan(app):
+    app.state.at_start = await tf.db.fetchval("select count(*) from note")
+    yield
+
+async def insert(tx, text):
+    await tx.execute("insert into note (text) values ($1)", text)
+
+async def write(request):
+    await tf.db.run(insert, (await request.body()).decode())
+    answer = PlainTextResponse("", 201)
+    answer.set_cookie("who", "Ada", secure=True)
+    return answer
+
+async def read(request):
+    rows = await tf.db.fetch("select text from note order by id")
+    return JSONResponse([row["text"] for row in rows])
+
+async def about(request):
+    return JSONResponse({"who": request.cookies.get("who"), "at_start": request.app.state.at_start,
+                         "greeting": GREETING})
+
+app = Starlette(routes=[Route("/notes", write, methods=["POST"]), Route("/notes", read), Route("/about", about)],
+                lifespan=lifespan)
+'''
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of pytest ended."""
+
+    code: int
+    output: str
+
+    def tests(self, word: str) -> list[str]:
+        """Names of the tests that PASSED, FAILED, or ended in an ERROR."""
+        return sorted(re.findall(rf"^{word} \S+::(\S+)", self.output, re.MULTILINE))
+
+
+def make(folder: Path, tests: str, *, name: str = "test_it.py", configuration: str = "") -> None:
+    """A project in this folder: the app above, its migration, and these tests."""
+    for path, text in {
+        "tenfold.toml": TOPOLOGY,
+        "migrations/20260101000000_note.sql": MIGRATION,
+        "web.py": APP,
+        "pytest.ini": "[pytest]\nfilterwarnings = error\n" + configuration,
+        f"tests/{name}": tests,
+    }.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(textwrap.dedent(text).lstrip())
+
+
+def command(*arguments: str, has_pytest_asyncio: bool = False) -> list[str]:
+    """pytest without what only this repository has installed."""
+    absent = ("cacheprovider", "faker", "hypothesispytest", *(() if has_pytest_asyncio else ("asyncio",)))
+    quiet = [word for name in absent for word in ("-p", f"no:{name}")]
+    return [sys.executable, "-m", "pytest", "-rA", "--tb=short", *quiet, *arguments]
+
+
+def environment(**added: str) -> dict[str, str]:
+    """That of a user's shell: without what this run's own plugins put there."""
+    dropped = ("PYTEST_", "TENFOLD_", "DATABASE_URL", "PYTHONPATH")
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | added
+
+
+async def run(folder: Path, *arguments: str, has_pytest_asyncio: bool = False, **variables: str) -> Outcome:
+    """pytest in this folder, to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *command(*arguments, has_pytest_asyncio=has_pytest_asyncio),
+        cwd=folder,
+        env=environment(**variables),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), 200)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Outcome(process.returncode or 0, output.decode())
