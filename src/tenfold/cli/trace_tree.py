@@ -28,7 +28,7 @@ _WORDS = {
     "web": "web server {name}",
     "statement": "{name}",
     "classify": "look at the statement",
-    "wait": "wait: {name}",
+    "wait": "wait for a {name}",
     "connection": "{name}",
     "transaction": "transaction {name}",
     "begin": "begin, with its token",

@@ -67,7 +67,7 @@ def why(**changes: Any) -> str:
         ),
         ({"is_primary": True, "replicas": 0}, "the primary: no replica is usable now"),
         ({"is_primary": True, "replicas": 0, "nodes": 1}, "the primary: it is the only node"),
-        ({"is_primary": True, "level": levels.PRIMARY, "is_named": True}, "the primary: asked for by name"),
+        ({"is_primary": True, "level": levels.PRIMARY, "is_named": True}, "the primary: the app asked for it"),
         (
             {"is_primary": True, "must_be_primary": True},
             "the primary: a replica had to cancel this read, replay had removed what it needs",
