@@ -263,6 +263,18 @@ BAD_APPS = {
         "async def app(scope, receive, send):\n    await receive()\n    raise RuntimeError('no start')\n",
         "RuntimeError: no start",
     ),
+    "has a lifespan that fails": (
+        "from contextlib import asynccontextmanager\nfrom fastapi import FastAPI\n"
+        "@asynccontextmanager\nasync def lifespan(app):\n    raise ConnectionError('no broker')\n    yield\n"
+        "app = FastAPI(lifespan=lifespan)\n",
+        "ConnectionError: no broker",
+    ),
+    "has configured logging anew before it fails": (
+        "from litestar import Litestar\n"
+        "async def connect(app):\n    raise ConnectionError('no broker')\n"
+        "app = Litestar([], on_startup=[connect])\n",
+        "ConnectionError: no broker",
+    ),
 }
 
 

@@ -36,7 +36,7 @@ class Hosted(wrap.Wrapped):
     async def _serve_other(self, scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
         if scope["type"] == "lifespan" and multiprocessing.parent_process() is not None:
             with _draining_on_sigterm(self.service):
-                await super()._serve_other(scope, receive, send)
+                await super()._serve_other(scope, receive, _aloud(send))
         else:
             await super()._serve_other(scope, receive, send)
 
@@ -116,6 +116,18 @@ def _draining_on_sigterm(served: wrap.Service) -> Iterator[None]:
     yield
     for task in drains:
         task.cancel()
+
+
+def _aloud(send: protocol.Send) -> protocol.Send:
+    """Say ourselves why the app did not start: what the server logs is lost when the app configures logging anew."""
+
+    async def said(message: protocol.Message) -> None:
+        if message["type"] == "lifespan.startup.failed":
+            print(f"tenfold: the app did not start:\n{message.get('message', '')}", file=sys.stderr, flush=True)
+            message = {**message, "message": ""}
+        await send(message)
+
+    return said
 
 
 def _import_from(directory: str) -> None:
