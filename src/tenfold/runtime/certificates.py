@@ -126,11 +126,10 @@ def added(body: Json, topology: tiers.Topology, where: paths.Paths, at: datetime
 def _conditions(
     topology: tiers.Topology, where: paths.Paths, at: datetime.datetime, copy: certificates.Certificate | None
 ) -> Iterator[conditions.Condition]:
-    left = copy.remaining(at) if copy else None
-    if copy is not None and left is not None and left <= datetime.timedelta():
+    if copy is not None and copy.remaining(at) <= datetime.timedelta():
         text = f"the front door's certificate expired on {certificates.day(copy.ends)}: clients refuse it"
         yield conditions.Condition("certificate_expired", "error", text)
-    elif copy is not None and left is not None and left <= datetime.timedelta(days=WARNED_DAYS[0]):
+    elif copy is not None and copy.remaining(at) <= datetime.timedelta(days=WARNED_DAYS[0]):
         text = f"the front door's certificate expires on {certificates.day(copy.ends)}"
         yield conditions.Condition("certificate_expires", "warning", text)
     try:
