@@ -37,7 +37,7 @@ def why(read: Read) -> str:
     if read.must_be_primary:
         return "the primary: a replica had to cancel this read, replay had removed what it needs"
     if read.level.kind is levels.Kind.PRIMARY:
-        return f"the primary: {'asked for by name' if read.is_named else 'what a client without positions gets'}"
+        return f"the primary: {'the app asked for it' if read.is_named else 'what a client without positions gets'}"
     if read.pinned == read.chosen:
         return f"pinned: this request has read from {read.chosen} before{_proof(read)}"
     return _why_primary(read) if read.is_primary else _why_replica(read)
