@@ -9,7 +9,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from tenfold.cli import output, project
+from tenfold.cli import output, project, words
 from tenfold.runtime import deploy as asking
 from tenfold.runtime import paths
 from tenfold.topology import load, units
@@ -32,7 +32,7 @@ class Share(click.ParamType[float]):
 @click.option("--canary", type=Share(), metavar="SHARE", help="Give it this share of the requests for now: 10%.")
 @click.option("--promote", is_flag=True, help="Give the canary everything.")
 @click.option("--rollback", is_flag=True, help="Go back: end the canary, or put the release before in place.")
-@click.option("--to", metavar="VERSION", help="With --rollback: the release to go back to.")
+@click.option("--to", type=words.Release(), metavar="VERSION", help="With --rollback: the release to go back to.")
 @click.option("--status", is_flag=True, help="Which releases serve, and how they do. Changes nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --status: the documented form, for programs.")
 @click.pass_context

@@ -18,7 +18,7 @@ def placed(command: click.Command) -> click.Command:
     if isinstance(command, click.Group):
         for inner in command.commands.values():
             placed(inner)
-    elif command.help and (found := _EXAMPLE.search(command.help)):
+    if command.help and (found := _EXAMPLE.search(command.help)):
         command.help = command.help[: found.start()] + command.help[found.end() :]
         command.epilog = f"{_UNWRAPPED}Example: {found[1]}"
     return command

@@ -8,7 +8,7 @@ from tenfold.topology import reference
 
 @click.group(name="help")
 def help_() -> None:
-    """The reference of tenfold.toml."""
+    """The reference of tenfold.toml. Example: tenfold help topology"""
 
 
 @help_.command()

@@ -9,7 +9,7 @@ from tenfold.runtime import daemon
 
 @click.group()
 def server() -> None:
-    """Cut a server's power, or give it back."""
+    """Cut a server's power, or give it back. Example: tenfold server kill database-1"""
 
 
 @server.command()

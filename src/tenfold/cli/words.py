@@ -87,7 +87,7 @@ class Server(_Names):
         self._process = process
 
     def known(self, ctx: click.Context) -> Iterable[str]:
-        servers = {name: one for name, one in recorded(ctx).items() if self._has_process(one)}
+        servers = {name: one for name, one in recorded(ctx, "servers").items() if self._has_process(one)}
         if not self._with_tiers:
             return list(servers)
         tiers = {one["spec"]["tier"] for one in servers.values()}
@@ -98,16 +98,25 @@ class Server(_Names):
         return not self._process or self._process in server["processes"] or "patroni" in server["processes"]
 
 
-def recorded(ctx: click.Context) -> dict[str, Any]:
-    """The servers in the service's records, by name: read as they are, without the models that check them."""
+class Release(_Names):
+    """The version of a release that is kept."""
+
+    name = "version"
+
+    def known(self, ctx: click.Context) -> Iterable[str]:
+        return recorded(ctx, "releases")
+
+
+def recorded(ctx: click.Context, what: str) -> dict[str, Any]:
+    """The service's records of this kind, by name: read as they are, without the models that check them."""
     from tenfold.runtime import paths
 
     chosen: str | None = ctx.find_root().params.get("file")
     found = Path(chosen).resolve() if chosen else paths.find(Path.cwd()) or paths.find_state(Path.cwd())
     if found is None:
         return {}
-    servers: dict[str, Any] = json.loads(paths.Paths(found).records.read_bytes())["servers"]
-    return servers
+    named: dict[str, Any] = json.loads(paths.Paths(found).records.read_bytes())[what]
+    return named
 
 
 def ensure_known(what: str, name: str, known: Iterable[str]) -> None:

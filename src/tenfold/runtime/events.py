@@ -127,11 +127,13 @@ def last(path: Path, count: int) -> list[Event]:
 def _end_broken_line(path: Path) -> None:
     """Close a last line that was never finished, so that the next event does not become a part of it."""
     try:
-        with path.open("r+b") as file:
-            if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":
-                file.write(b"\n")
+        with path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
     except OSError:
-        return  # there is none yet, or the disk is full
+        return  # no folder yet, or a full disk
 
 
 def _decoded(lines: Iterable[bytes]) -> Iterator[Event]:

@@ -320,7 +320,9 @@ async def opened(where: paths.Paths, *, wait_seconds: float = 0.0) -> AsyncItera
 @asynccontextmanager
 async def looked_at(where: paths.Paths) -> AsyncIterator[Runtime]:
     """A runtime that only looks, without the lock: it is in nobody's way, and whoever holds the lock not in its."""
-    runtime = Runtime(where, records.Store.open(where.records), events.Journal(where.events))
+    journal = events.Journal(None)
+    journal.recent.extend(events.last(where.events, events.MOST_RECENT))
+    runtime = Runtime(where, records.Store.open(where.records), journal)
     try:
         yield runtime
     finally:

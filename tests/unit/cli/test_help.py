@@ -24,10 +24,9 @@ def commands(
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
+        yield (*path, name), command
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
 
 
 def test_every_command_is_in_a_group_of_the_help() -> None:
@@ -96,7 +95,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "database-1": {"spec": {"tier": "database"}, "processes": {"patroni": {}}},
         "database-2": {"spec": {"tier": "database"}, "processes": {"postgres": {}}},
     }
-    (tmp_path / ".tenfold" / "state.json").write_text(json.dumps({"servers": servers}))
+    state = {"servers": servers, "releases": {"7": {}, "8": {}}}
+    (tmp_path / ".tenfold" / "state.json").write_text(json.dumps(state))
     return tmp_path
 
 
@@ -122,6 +122,7 @@ def completed(line: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         ("tenfold psql -s ", {"database-1", "database-2"}),
         ("tenfold logs d", {"database", "database-1", "database-2"}),
         ("tenfold logs r", {"runtime"}),
+        ("tenfold deploy --rollback --to ", {"7", "8"}),
         ("tenfold grow --to re", {"replicated"}),
         ("tenfold grow --s", {"--skip"}),
         ("tenfold events --level w", {"warning"}),
