@@ -1,5 +1,5 @@
 """The pytest plugin for users' apps, as users meet it: pytest in their project, with either async plugin, or several
-workers; and what it says when something is wrong."""
+workers, or killed."""
 
 import asyncio
 import signal
@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 
 from support import inner_pytest
-from tenfold.kit import clock, process
-from tenfold.testing import setting
+from tenfold.kit import clock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
-BACKEND = """
-import pytest
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-"""
-
 EVERYDAY = (
-    BACKEND
+    inner_pytest.BACKEND
     + """
 import asyncio, asyncpg, os, psycopg
 
@@ -95,11 +86,11 @@ async def test_everyday_tests_under_anyio(tmp_path: Path) -> None:
     assert ["test_wrong_a_plain_test_has_no_client"] == ended.tests("ERROR"), ended.output
     assert 11 == len(ended.tests("PASSED")), ended.output
     assert "live on the event loop of an async test. Write `async def`" in ended.output
-    assert not left_behind()
+    assert not inner_pytest.left_behind(tmp_path)
 
 
 SIMULATIONS = (
-    BACKEND
+    inner_pytest.BACKEND
     + """
 import asyncio
 pytestmark = pytest.mark.anyio
@@ -172,7 +163,7 @@ async def test_what_production_will_do(tmp_path: Path) -> None:
     assert [] == ended.tests("FAILED"), ended.output
     assert 7 == len([name for name in ended.tests("PASSED") if "wrong" not in name]), ended.output
     assert "1 of 1 did not happen: no COMMIT came after it" in ended.output
-    assert not left_behind()
+    assert not inner_pytest.left_behind(tmp_path)
 
 
 STRICT = """
@@ -238,7 +229,7 @@ async def test_pytest_asyncio_in_auto_mode(tmp_path: Path) -> None:
 
 
 WORKERS = (
-    BACKEND
+    inner_pytest.BACKEND
     + """
 import os
 from pathlib import Path
@@ -268,11 +259,11 @@ async def test_workers_of_one_run_share_its_postgresql(tmp_path: Path) -> None:
     notes = {path.name.partition("-")[0]: path.read_text().split() for path in seen.iterdir()}
     assert 1 == len({host for host, _ in notes.values()})
     assert {(worker, f"notes_{worker}") for worker in notes} == {(worker, name) for worker, (_, name) in notes.items()}
-    assert not left_behind()
+    assert not inner_pytest.left_behind(tmp_path)
 
 
 BY_URL = (
-    BACKEND
+    inner_pytest.BACKEND
     + """
 import asyncpg
 pytestmark = pytest.mark.anyio
@@ -350,72 +341,8 @@ async def test_an_app_without_the_sdk_and_without_a_topology(tmp_path: Path) -> 
     assert 3 == len(ended.tests("PASSED")), ended.output
 
 
-ONE = (
-    BACKEND
-    + """
-@pytest.mark.anyio
-async def test_it(client):
-    pass
-"""
-)
-
-
-async def test_no_project_is_found(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text("def test_it(tenfold_database):\n    pass\n")
-    ended = await inner_pytest.run(tmp_path)
-    assert ["test_it"] == ended.tests("ERROR"), ended.output
-    assert "no app found: there is no tenfold.toml at or above what is tested" in ended.output
-
-
-async def test_an_app_that_does_not_import_says_where(tmp_path: Path) -> None:
-    inner_pytest.make(tmp_path, ONE)
-    (tmp_path / "web.py").write_text("import nowhere\n")
-    ended = await inner_pytest.run(tmp_path)
-    assert "web:app does not import: ModuleNotFoundError: No module named 'nowhere'" in ended.output
-    assert 'web.py", line 1' in ended.output
-    assert "importlib" not in ended.output
-
-
-async def test_a_migration_that_fails_says_which(tmp_path: Path) -> None:
-    inner_pytest.make(tmp_path, ONE)
-    (tmp_path / "migrations" / "20260103000000_bad.sql").write_text(
-        "-- migrate:up\nselect nonsense;\n-- migrate:down\n"
-    )
-    ended = await inner_pytest.run(tmp_path)
-    assert "20260103000000_bad.sql: " in ended.output
-    assert 'column "nonsense" does not exist' in ended.output
-    assert "During handling" not in ended.output
-    assert not left_behind()
-
-
-async def test_a_bad_topology_shows_all_its_problems(tmp_path: Path) -> None:
-    inner_pytest.make(tmp_path, ONE)
-    (tmp_path / "tenfold.toml").write_text(inner_pytest.TOPOLOGY + '[web]\nservers = "many"\nnonsense = 1\n')
-    ended = await inner_pytest.run(tmp_path)
-    assert "web.servers" in ended.output
-    assert "web.nonsense" in ended.output
-
-
-async def test_a_startup_that_fails_shows_its_traceback(tmp_path: Path) -> None:
-    inner_pytest.make(tmp_path, ONE)
-    app = inner_pytest.APP.replace("select count(*) from note", "select nonsense from note")
-    (tmp_path / "web.py").write_text(app)
-    ended = await inner_pytest.run(tmp_path)
-    assert "the app's startup failed" in ended.output
-    assert 'column "nonsense" does not exist' in ended.output
-
-
-async def test_an_app_that_names_another_database_is_kept_from_it(tmp_path: Path) -> None:
-    inner_pytest.make(tmp_path, ONE)
-    app = inner_pytest.APP.replace("Tenfold()", 'Tenfold(database="postgres://shop:secret@127.0.0.1:1/shop")')
-    (tmp_path / "web.py").write_text(app)
-    ended = await inner_pytest.run(tmp_path)
-    assert "names another database than this test's" in ended.output
-    assert "secret" not in ended.output.replace("postgres://shop:secret", "")
-
-
 WAITING = (
-    BACKEND
+    inner_pytest.BACKEND
     + """
 import time
 from pathlib import Path
@@ -441,68 +368,16 @@ async def test_a_run_that_is_killed_leaves_nothing_running_and_the_next_cleans_u
         return (tmp_path / "started").exists()
 
     assert await clock.until(has_started, seconds=60)
-    assert servers()
+    assert inner_pytest.servers(tmp_path)
     killed.send_signal(signal.SIGKILL)
     await killed.wait()
 
     async def is_quiet() -> bool:
-        return not servers()
+        return not inner_pytest.servers(tmp_path)
 
     assert await clock.until(is_quiet, seconds=10)
-    assert left_behind()
+    assert inner_pytest.left_behind(tmp_path)
     inner_pytest.make(tmp_path, "def test_it(tenfold_database):\n    pass\n")
     ended = await inner_pytest.run(tmp_path)
     assert 0 == ended.code, ended.output
-    assert not left_behind()
-
-
-async def test_nothing_is_loaded_and_nothing_happens_where_there_is_no_project(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(
-        "import os, sys\n"
-        "def test_it():\n"
-        "    assert 'tenfold.testing.plugin' in sys.modules\n"
-        "    heavy = {'asyncpg', 'aiohttp', 'pydantic', 'httpx', 'msgspec', 'tenfold.sdk', 'tenfold.runtime'}\n"
-        "    assert set() == heavy & set(sys.modules)\n"
-        "    assert 'mine' == os.environ['DATABASE_URL']\n"
-        "    assert 'TENFOLD_BINDINGS' not in os.environ\n"
-        "def test_wrong_client(client):\n"
-        "    pass\n"
-    )
-    ended = await inner_pytest.run(tmp_path, DATABASE_URL="mine")
-    assert ["test_it"] == ended.tests("PASSED"), ended.output
-    assert "fixture 'client' not found" in ended.output
-
-
-async def test_a_database_of_ones_own_is_left_alone_until_one_is_asked_for(tmp_path: Path) -> None:
-    tests = """
-    import os
-    def test_mine():
-        assert "mine" == os.environ["DATABASE_URL"]
-    def test_ours(tenfold_database):
-        assert tenfold_database.url == os.environ["DATABASE_URL"]
-    """
-    inner_pytest.make(tmp_path, tests)
-    ended = await inner_pytest.run(tmp_path, DATABASE_URL="mine")
-    assert ["test_mine", "test_ours"] == ended.tests("PASSED"), ended.output
-
-
-FOLDER = setting._fast_folder()
-
-
-def left_behind() -> list[Path]:
-    """Folders of runs of pytest that have ended."""
-    return [path for folder in FOLDER.glob("tenfold-tests-*") for path in folder.iterdir()]
-
-
-def servers() -> list[process.Identity]:
-    """Processes of PostgreSQLs of runs of pytest."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                where = (entry / "cwd").readlink()
-            except OSError:
-                continue
-            if "tenfold-tests-" in str(where) and (identity := process.identify(int(entry.name))):
-                found.append(identity)
-    return found
+    assert not inner_pytest.left_behind(tmp_path)

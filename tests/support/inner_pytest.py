@@ -8,6 +8,8 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from tenfold.kit import process
+
 TOPOLOGY = """
 [service]
 name = "notes"
@@ -22,6 +24,14 @@ insert into note (text) values ('from the migration');
 
 -- migrate:down
 drop table note;
+"""
+
+BACKEND = """
+import pytest
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
 """
 
 APP = '''
@@ -63,6 +73,19 @@ app = Starlette(routes=[Route("/notes", write, methods=["POST"]), Route("/notes"
 '''
 
 
+NOTE = """
+import os
+from pathlib import Path
+import pytest
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    if "TENFOLD_BINDINGS" in os.environ:
+        with (config.rootpath / "folders").open("a") as file:
+            print(Path(os.environ["TENFOLD_BINDINGS"]).parent, file=file)
+"""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run of pytest ended."""
@@ -81,6 +104,7 @@ def make(folder: Path, tests: str, *, name: str = "test_it.py", configuration: s
         "tenfold.toml": TOPOLOGY,
         "migrations/20260101000000_note.sql": MIGRATION,
         "web.py": APP,
+        "conftest.py": NOTE,
         "pytest.ini": "[pytest]\nfilterwarnings = error\n" + configuration,
         f"tests/{name}": tests,
     }.items():
@@ -104,7 +128,7 @@ def environment(**added: str) -> dict[str, str]:
 
 async def run(folder: Path, *arguments: str, has_pytest_asyncio: bool = False, **variables: str) -> Outcome:
     """pytest in this folder, to its end."""
-    process = await asyncio.create_subprocess_exec(
+    started = await asyncio.create_subprocess_exec(
         *command(*arguments, has_pytest_asyncio=has_pytest_asyncio),
         cwd=folder,
         env=environment(**variables),
@@ -113,9 +137,30 @@ async def run(folder: Path, *arguments: str, has_pytest_asyncio: bool = False, *
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), 200)
+        output, _ = await asyncio.wait_for(started.communicate(), 200)
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return Outcome(process.returncode or 0, output.decode())
+        if started.returncode is None:
+            started.kill()
+            await started.wait()
+    return Outcome(started.returncode or 0, output.decode())
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """The folders that pytest's runs in this project have used, as far as they are there still."""
+    noted = folder / "folders"
+    return [path for line in noted.read_text().splitlines() if (path := Path(line)).exists()] if noted.exists() else []
+
+
+def servers(folder: Path) -> list[process.Identity]:
+    """The processes of PostgreSQL of pytest's runs in this project."""
+    used = left_behind(folder)
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                where = (entry / "cwd").readlink()
+            except OSError:
+                continue
+            if any(where.is_relative_to(one) for one in used) and (identity := process.identify(int(entry.name))):
+                found.append(identity)
+    return found

@@ -208,7 +208,7 @@ async def until_dead(folder: Path) -> bool:
         return _try_lock(handle)
 
     try:
-        return await clock.until(take, seconds=DYING_SECONDS, pause_seconds=0.01)
+        return bool(await clock.until(take, seconds=DYING_SECONDS, pause_seconds=0.01))
     finally:
         os.close(handle)
 

@@ -81,11 +81,8 @@ async def _serve(shared: Any) -> "AsyncIterator[serving.Served]":
     from tenfold import errors  # late, as everything that loads more than pytest has loaded already
     from tenfold.testing import serving
 
-    failure = ""
     try:
         async with serving.serving(shared) as served:
             yield served
     except errors.BadInput as error:
-        failure = str(error)
-    if failure:
-        pytest.fail(f"tenfold: {failure}", pytrace=False)
+        raise pytest.fail.Exception(f"tenfold: {error}", pytrace=False) from None

@@ -116,10 +116,7 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except errors.TenfoldError as error:
-        text = str(error)
-    else:
-        return
-    pytest.fail(f"tenfold: {text}", pytrace=False)
+        raise pytest.fail.Exception(f"tenfold: {error}", pytrace=False) from None
 
 
 @pytest.fixture

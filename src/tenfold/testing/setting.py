@@ -33,7 +33,7 @@ class Setting:
         """What all workers of a run share; also the password of the app's role."""
         self.worker = worker
         """`gw0`, ... under pytest-xdist, else empty."""
-        self.folder = _fast_folder() / f"tenfold-tests-{os.getuid()}" / run[:16]
+        self.folder = fast_folder() / f"tenfold-tests-{os.getuid()}" / run[:16]
         self.door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         """Bound and not listening: connections are refused until a wire takes it over."""
         self.door.bind(("127.0.0.1", 0))
@@ -80,7 +80,7 @@ def new_run() -> str:
     return uuid.uuid4().hex
 
 
-def _fast_folder() -> Path:
+def fast_folder() -> Path:
     """In memory where there is room, else where temporary files go: a database is 300 files, and each test has one."""
     try:
         seen = os.statvfs(MEMORY)
