@@ -101,7 +101,9 @@ class _Run:
                 return await self._try(deadline)
             except AGAIN as error:
                 tries += 1
-                request.recording().note("retry", "again", f"nothing was written ({type(error).__name__}): tried again")
+                request.recording().note(
+                    "retry", "the whole function", f"nothing was written ({type(error).__name__}): tried again"
+                )
                 if give_up_at is None:
                     give_up_at = _now() + transaction.PATIENCE_SECONDS
                 pause = PAUSE.seconds(tries)

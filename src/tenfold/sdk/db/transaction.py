@@ -350,8 +350,7 @@ class Transaction(statements.Statements):
             lease.discard()
             span.decide(f"its answer was lost ({type(answer.error).__name__}): settled by its token")
             with span.span("settle", "settle") as settling:
-                await self._settle(answer, until)
-                settling.decide(f"it was committed, everything of it is in {self.at}")
+                await self._settle(answer, until, settling)
         else:
             self.at = answer.at
             span.decide(f"committed at {self.at}" if self.token is not None else "nothing to write")
@@ -361,12 +360,14 @@ class Transaction(statements.Statements):
         self._state = State.ENDED
         await self._announce()
 
-    async def _settle(self, answer: Answer, until: float) -> None:
+    async def _settle(self, answer: Answer, until: float, settling: spans.Recording) -> None:
         """Find out. The other half of the time was kept for this; the server may still be working on that COMMIT."""
         if self.token is None:
             return
         self._state = State.ENDED
         self.settled = await settle.settle(self._shards, self._options.shard, self.token, until)
+        proven = "was committed" if self.settled.is_committed else "was not committed, and never will be"
+        settling.decide(f"the token proves that it {proven}")
         if not self.settled.is_committed:
             raise errors.NotCommitted(
                 f"transaction: the answer to COMMIT was lost ({answer.error}); "
