@@ -158,17 +158,30 @@ async def test_code_that_does_not_start_leaves_the_old_code_serving(tmp_path: Pa
         assert load.report.requests > 10
 
 
-async def test_a_climb_that_fails_after_the_data_has_moved_goes_back_with_it(tmp_path: Path) -> None:
-    """Undoing means moving the data once more: the primary that was left behind must not be started beside it."""
+async def test_a_change_that_fails_after_the_data_has_moved_goes_back_with_it(tmp_path: Path) -> None:
+    """Undoing means moving the data once more: the primary that was left behind must not be started beside it.
+
+    A climb goes well with the same broken code in the folder: web servers run the release that serves.
+    """
     async with project.shop(tmp_path) as shop:
         await shop.tenfold("up", "-d")
         text = (shop.folder / "tenfold.toml").read_text()
         async with shop.load(rate=20) as load:
             shop.edit(r"\A", "raise RuntimeError('at import')\n", "shop/web.py")
+            shop.edit(r"^\[database\]$", '[database]\nplacement = "own"')
+            said = await refused(shop, "apply", "--yes", code=1)
+            assert "the service is as it was before" in said
+            assert ["server-1"] == [server["name"] for server in (await shop.status())["servers"]]
+            (shop.folder / "tenfold.toml").write_text(text)
+            await shop.tenfold("grow", "--yes")
+            assert "database" == (await shop.status())["rung"]
+
+            text = (shop.folder / "tenfold.toml").read_text()
+            (shop.folder / ".tenfold/releases/1/shop/web.py").write_text("raise RuntimeError('torn')")
             said = await refused(shop, "grow", "--yes", code=1)
+            assert "RuntimeError: torn" in said
             assert "the service is as it was before" in said
             assert text == (shop.folder / "tenfold.toml").read_text()
-            assert ["server-1"] == [server["name"] for server in (await shop.status())["servers"]]
         assert not load.report.failures
         await shop.tenfold("load", "--verify", str(shop.ledger))
 

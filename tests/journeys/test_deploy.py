@@ -68,6 +68,7 @@ async def test_releases_take_each_others_place_under_load_and_bad_ones_leave_the
         async with shop.load(rate=60) as load:
             await good(shop)
             await crashing(shop)
+            await crashing_on_the_second_server(shop)
             await never_ready(shop)
             await half_migrated(shop)
             await rolled_back(shop)
@@ -98,6 +99,16 @@ async def crashing(shop: project.Project) -> None:
     assert "Release v2 serves on; put the code right, and try again." in said
     assert before == shop.alive()
     assert ["1", "v2"] == sorted(one.name for one in (shop.folder / ".tenfold" / "releases").iterdir())
+
+
+async def crashing_on_the_second_server(shop: project.Project) -> None:
+    """When the first one serves already: it goes back, too."""
+    write_code(shop, "three")
+    shop.edit(r"\A", "import os\nassert os.environ['TENFOLD_SERVER'] != 'web-2', 'not here'\n", "shop/web.py")
+    said = await refused(shop, "deploy")
+    assert "AssertionError: not here" in said
+    assert "Release v2 serves on" in said
+    assert {("v2", "two", "new")} == set(await answers(shop))
 
 
 async def never_ready(shop: project.Project) -> None:

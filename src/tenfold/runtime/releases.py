@@ -109,6 +109,7 @@ class Shelf:
         self._ensure_free(name)
         stands = settings.as_it_stands(topology, self._where.project)
         files.make_private(self._where.releases)
+        began = time.monotonic()
         copied = await _reading(partial(self._tree(topology, stands).copy, self._where.releases / name))
         known = self._store.records
         known.released += 1
@@ -116,7 +117,8 @@ class Shelf:
         made.version, made.former, made.made_at = name, self.reached.current, time.time()
         known.releases[name] = made
         self._store.save()
-        self._journal.say("release_made", f"release {name} is a copy of {stands.directory}", subject=name)
+        text, seconds = f"release {name} is a copy of {stands.directory}", time.monotonic() - began
+        self._journal.say("release_made", text, subject=name, seconds=seconds)
         return name
 
     def want(self, wanted: releases.Wanted) -> None:

@@ -1,10 +1,13 @@
 """What `--json` prints: a stable form that programs rely on."""
 
 import json
+from typing import Any
 
-from support import simulated_steps
+from support import simulated_steps, simulated_world
 from support.topologies import TOPOLOGIES
+from tenfold.engines.haproxy import admin
 from tenfold.planning import plan as plans
+from tenfold.planning import releases
 from tenfold.runtime import events, report
 
 
@@ -67,3 +70,27 @@ def test_every_step_of_a_plan_has_its_title_reason_risk_and_undo_and_is_plain_js
     assert {"version", "steps", "notes"} == set(body)
     assert len(made.steps) == len(body["steps"]) > 5
     assert all(step[name] for step in body["steps"] for name in ("kind", "title", "reason", "risk", "undo"))
+
+
+def test_each_release_has_its_servers_and_what_all_balancers_counted_of_them() -> None:
+    wanted = releases.Wanted("1", "2", 10)
+    world = simulated_world.World()
+    simulated_steps.reach(world, TOPOLOGIES["one balancer"], released=wanted)
+    servers = {
+        ("web", "web-1"): load(requests=80, response_milliseconds=5),
+        ("web", "web-3"): load(requests=10, response_milliseconds=20, errors=1, answers_5xx=2),
+    }
+    carried = admin.Traffic(load(requests=90), servers=servers)
+
+    body = report.release_status(world.look(TOPOLOGIES["one balancer"]), {}, [carried, carried])
+
+    assert [
+        {"release": "1", "servers": ["web-1", "web-2"], "requests": 160, "errors": 0, "response_milliseconds": 5.0},
+        {"release": "2", "servers": ["web-3"], "requests": 20, "errors": 6, "response_milliseconds": 20.0},
+    ] == body["serving"]
+    assert json.loads(json.dumps(body)) == {**body, "kept": []}
+
+
+def load(**counted: Any) -> admin.Load:
+    """A load with these counts, and otherwise none."""
+    return admin.Load(**{**dict.fromkeys(admin.Load.__slots__, 0), **counted})

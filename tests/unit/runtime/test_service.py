@@ -1,0 +1,58 @@
+"""The runtime's own rules: one change at a time, nothing before the first `up`; the guard leaves a canary its share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support.topologies import topology
+from tenfold import engines, errors
+from tenfold.kit import enclosure, process
+from tenfold.planning.releases import Wanted
+from tenfold.runtime import deploy, events, guard, paths, records, seats, service
+from tenfold.topology import layout
+
+pytestmark = pytest.mark.anyio
+
+TEXT = '[service]\nname = "shop"\napp = "shop.web:app"\n'
+
+SECRETS = engines.Secrets("superuser", "replicator", "app", "patroni", "etcd", "signing")
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> service.Runtime:
+    where = paths.Paths(tmp_path / "tenfold.toml")
+    where.make()
+    return service.Runtime(where, records.Store.open(where.records), events.Journal(None))
+
+
+async def test_a_second_deploy_is_refused_while_one_runs_and_makes_nothing(runtime: service.Runtime) -> None:
+    runtime.store.records.applied = TEXT
+    async with runtime.changing:
+        with pytest.raises(errors.RuntimeFailure, match="another change is being applied"):
+            await runtime.deploy(deploy.Request(topology=TEXT))
+
+    assert not runtime.where.releases.exists()
+
+
+async def test_a_deploy_before_the_first_start_says_what_to_type(runtime: service.Runtime) -> None:
+    with pytest.raises(errors.NotRunning, match="start it with: tenfold up -d"):
+        await runtime.deploy(deploy.Request(topology=TEXT))
+
+
+@pytest.mark.parametrize("canary", ["2", ""])
+async def test_measured_latencies_leave_a_canary_its_share(tmp_path: Path, canary: str) -> None:
+    wanted = topology(balancer={"servers": 1, "policy": "fastest"}, web={"servers": 2})
+    spec = layout.layout(wanted).balancers[0]
+    door = records.ServerRecord(
+        spec, power="on", enclosure=enclosure.Enclosure("marker", process.identify(os.getpid()))
+    )
+    known = records.Records(network=77, servers={spec.name: door}, wanted_releases=Wanted("1", canary, 10.0))
+    store = records.Store(tmp_path / "state.json", known)
+    places = seats.Seats(paths.Paths(tmp_path / "tenfold.toml"), store, SECRETS, wanted)
+
+    if canary:
+        await guard.balance(places)
+        return
+    with pytest.raises(errors.EngineFailed, match="haproxy"):
+        await guard.balance(places)  # it asks the balancer, and there is none
