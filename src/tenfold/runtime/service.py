@@ -131,7 +131,7 @@ class Runtime:
                 _ensure_addresses_free(topology.service)
             try:
                 goal = Goal(text, await self._releases_for(topology))
-                return await self._reach(goal, former=self._reached if was_running else None)
+                return await self._reach(goal, self._reached if was_running else None, topology.deploy)
             except errors.StepFailed as failure:
                 if was_running:
                     raise
@@ -152,10 +152,9 @@ class Runtime:
         is_new = not self.store.records.topology or topology.service.redirect != self.topology.service.redirect
         if topology.service.redirect and is_new:
             actions.ensure_free(topology.service.redirect, "service.redirect_http")
-        deploy.ensure_canary_fits(self.shelf.wanted, topology)
         async with self._change():
             goal = Goal(text, await self._releases_for(topology, keeps_release=keeps_release))
-            return await self._reach(goal, former=self._reached, writes_file=writes_file)
+            return await self._reach(goal, self._reached, topology.deploy, writes_file=writes_file)
 
     async def deploy(self, asked: deploy.Request) -> Json:
         """Make another release serve, web server by web server; see `runtime/deploy`. The topology stays.
@@ -171,7 +170,7 @@ class Runtime:
             if wanted == self.shelf.wanted == self.shelf.reached:
                 return {"steps": 0, **report.releases(wanted)}
             goal = Goal(self.store.records.topology, wanted)
-            done = await self._reach(goal, former=self._reached, keep=topology.deploy.keep)
+            done = await self._reach(goal, self._reached, topology.deploy)
             return {**done, **report.releases(wanted)}
 
     async def release_status(self) -> Json:
@@ -234,6 +233,7 @@ class Runtime:
 
     async def _releases_for(self, topology: tiers.Topology, *, keeps_release: bool = False) -> planned.Wanted:
         """The releases that serve already, or a new one of the code as it is now."""
+        deploy.ensure_canary_fits(self.shelf.wanted, topology)
         if keeps_release and self.shelf.wanted.current:
             self.shelf.find(self.shelf.wanted.current)
             return self.shelf.wanted
@@ -243,9 +243,8 @@ class Runtime:
     def _reached(self) -> Goal:
         return Goal(self.store.records.applied, self.shelf.reached)
 
-    async def _reach(self, goal: Goal, *, former: Goal | None, writes_file: bool = False, keep: int = 0) -> Json:
-        """Carry out what leads to the goal, or back to the former one. `keep`: releases, if tenfold.toml says another
-        number than the goal's topology."""
+    async def _reach(self, goal: Goal, former: Goal | None, rules: tiers.Deploy, *, writes_file: bool = False) -> Json:
+        """Carry out what leads to the goal, or back to the former one; by the rules, drop releases that are too old."""
         topology = load.parse(goal.topology, str(self.where.topology))
         certificates.install(topology, self.where, certificates.now())
         self._want(goal, writes_file)
@@ -257,7 +256,7 @@ class Runtime:
         self.shelf.settle()
         files.write_if_changed(self.where.applied, goal.topology)
         certificates.discard_others(topology, self.where)
-        await self.shelf.sweep(keep or topology.deploy.keep)
+        await self.shelf.sweep(rules.keep)
         return {"steps": done}
 
     def _want(self, goal: Goal, writes_file: bool) -> None:
