@@ -86,6 +86,7 @@ async def test_the_tour_and_the_other_commands_of_the_docs_run_in_their_order() 
             _save_scripts(ROOT / "docs" / "sdk.md", shop.folder)
             assert "1 visits" in await run_all(ROOT / "docs" / "sdk.md", shop.folder)
             await run_all(ROOT / "docs" / "control-api.md", shop.folder)
+            await run_all(ROOT / "docs" / "trace.md", shop.folder, {"127.0.0.1:8080": shop.listen})
             await run_all(ROOT / "docs" / "cli.md", shop.folder)
             await _run_under_tls(shop)
             output = await run_all(ROOT / "docs" / "tour.md", shop.folder, {"127.0.0.1:8080": shop.listen})
@@ -111,7 +112,7 @@ def _save_scripts(document: Path, folder: Path) -> None:
 
 
 def test_every_document_with_commands_is_run_or_says_why_not() -> None:
-    run = {"README.md", "tour.md", "sdk.md", "control-api.md", "cli.md", "deploy.md", "tls.md"}
+    run = {"README.md", "tour.md", "sdk.md", "control-api.md", "cli.md", "deploy.md", "tls.md", "trace.md"}
     assert run == {document.name for document in DOCUMENTS if commands(document)}
 
 
