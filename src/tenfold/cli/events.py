@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Callable
@@ -98,6 +97,8 @@ def _ensure_server(where: paths.Paths, wanted: _Wanted, every: list[journal.Even
 
 async def _follow(tail: journal.Tail, wanted: _Wanted, say: Callable[[journal.Event], None]) -> None:
     """Until the caller stops, whether runtimes come or go."""
+    import asyncio  # late: help and completions do without
+
     while True:
         for event in filter(wanted.holds, tail.new()):
             say(event)

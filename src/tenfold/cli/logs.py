@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import click
@@ -42,6 +41,8 @@ def _chosen(where: paths.Paths, name: str | None) -> list[Path]:
 
 
 async def _show(files: list[Path], follow: bool) -> None:
+    import asyncio  # late: help and completions do without
+
     offsets = {file: _tail_offset(file) for file in files}
     while True:
         for file in files:
