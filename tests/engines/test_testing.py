@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support import inner_pytest
+from support import inner_pytest, project
 from tenfold.kit import clock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
@@ -381,3 +381,8 @@ async def test_a_run_that_is_killed_leaves_nothing_running_and_the_next_cleans_u
     ended = await inner_pytest.run(tmp_path)
     assert 0 == ended.code, ended.output
     assert not inner_pytest.left_behind(tmp_path)
+
+
+async def test_the_shop_passes_its_own_tests() -> None:
+    ended = await inner_pytest.run(project.ROOT / "examples" / "shop")
+    assert (0, 6) == (ended.code, len(ended.tests("PASSED"))), ended.output

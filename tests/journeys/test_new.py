@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import project
+from support import inner_pytest, project
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -53,6 +53,12 @@ async def test_a_new_service_runs_at_once_and_keeps_every_write(tmp_path: Path) 
         await service.tenfold("load", "--rate", "30", "--for", "3s", "--ledger", str(ledger))
         verdict = await service.tenfold("load", "--verify", str(ledger))
         assert "every acknowledged write is there exactly once" in verdict
+
+
+async def test_a_new_service_passes_its_own_tests(tmp_path: Path) -> None:
+    await project.Project(tmp_path, "").tenfold("new", "my-shop")
+    ended = await inner_pytest.run(tmp_path / "my-shop")
+    assert (0, 5) == (ended.code, len(ended.tests("PASSED"))), ended.output
 
 
 async def test_the_guestbook_of_the_readme_runs(tmp_path: Path) -> None:

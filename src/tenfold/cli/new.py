@@ -33,7 +33,7 @@ def new(name: str) -> None:
     folder = Path(name)
     ensure_room(folder)
     make(folder, {"name": name, "port": str(free_port())})
-    click.echo(f"Made {folder}/: an app, its migrations, its topology and its load.\n\nNext:\n  cd {folder}")
+    click.echo(f"Made {folder}/: an app, its migrations, its tests, its topology and its load.\n\nNext:\n  cd {folder}")
     if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("python_multipart") is None:
         click.echo("  pip install -r requirements.txt")
     click.echo("  tenfold up")

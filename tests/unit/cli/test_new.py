@@ -18,6 +18,8 @@ FILES = [
     "requirements.txt",
     "templates/page.html",
     "tenfold.toml",
+    "tests/conftest.py",
+    "tests/test_notes.py",
     "web.py",
 ]
 
@@ -57,7 +59,7 @@ def test_the_name_is_in_every_place_and_no_blank_is_left(monkeypatch: pytest.Mon
 
 def test_its_python_files_are_python(monkeypatch: pytest.MonkeyPatch) -> None:
     call(monkeypatch, "shop2")
-    for name in ("web.py", "load.py"):
+    for name in ("web.py", "load.py", "tests/conftest.py", "tests/test_notes.py"):
         ast.parse(Path("shop2", name).read_text())
 
 
