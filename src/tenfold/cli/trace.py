@@ -204,7 +204,11 @@ def _is_own(named: connection.Origin, service: tiers.Service) -> bool:
     """Whether the URL is the front door's: by its address, by its domain, or by a name of this machine."""
     door = connection.Origin.parse(service.url)
     hosts = {door.host, service.domain} | (LOCAL if door.host in LOCAL else frozenset())
-    return named.host in hosts and (named.scheme, named.port) == (door.scheme, door.port)
+    if named.host not in hosts or named.port != door.port:
+        return False
+    if named.scheme != door.scheme:
+        raise errors.BadInput(f"url: {named.scheme} found, {door.scheme} expected: the front door is {service.url}")
+    return True
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -35,7 +35,7 @@ def test_the_services_own_front_door_is_known_by_all_its_names(url: str, host: s
     assert (host, path) == (found.host, found.path)
 
 
-@pytest.mark.parametrize("url", ["http://example.test/", "https://127.0.0.1:8080/", "http://127.0.0.1:8081/"])
+@pytest.mark.parametrize("url", ["http://example.test/", "https://example.test:8080/", "http://127.0.0.1:8081/"])
 def test_others_get_no_key(url: str) -> None:
     assert not target(url).is_own
     assert not target(url, None).is_own
@@ -46,7 +46,7 @@ def test_a_loopback_address_of_ones_own_is_not_the_whole_machine() -> None:
     assert not target("http://127.0.0.1:8080/", ELSEWHERE).is_own
 
 
-@pytest.mark.parametrize("url", ["shop.test/", "ftp://shop.test/", "http:///x", ""])
+@pytest.mark.parametrize("url", ["https://127.0.0.1:8080/", "shop.test/", "ftp://shop.test/", "http:///x", ""])
 def test_what_is_no_url_is_bad_input(url: str) -> None:
     with pytest.raises(errors.BadInput, match="expected"):
         target(url)
