@@ -109,7 +109,7 @@ def developing(folder: Path) -> Iterator[str]:
 
 def save(file: Path, url: str, number: int) -> float:
     """Seconds until the new word is answered."""
-    time.sleep(0.5)  # a person does not save while the last save is being loaded
+    time.sleep(1.0)  # a person looks at the page before the next change
     text = re.sub(r"word-\d+", f"word-{number}", file.read_text())
     began = time.monotonic()
     file.write_text(text)
@@ -122,9 +122,8 @@ def until_answered(url: str, wanted: re.Pattern[str]) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with contextlib.suppress(urllib.error.URLError, ConnectionError):
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                if wanted.search(answer.read().decode()):
-                    return
+            if wanted.search(urllib.request.urlopen(url, timeout=30).read().decode()):
+                return
         time.sleep(0.005)
     raise TimeoutError(url)
 

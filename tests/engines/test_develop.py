@@ -165,6 +165,7 @@ async def test_breakpoint_stops_on_the_terminal_and_goes_on(tmp_path: Path) -> N
         await screen.until("(Pdb) ", after=seen)
         screen.type(terminal.CTRL_C)
         assert await screen.ended() < 8
+        assert screen.echoes, "the debugger has switched it off"
         with pytest.raises(OSError):  # noqa: PT011 - however the connection ended
             await asking
 

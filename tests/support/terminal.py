@@ -54,6 +54,11 @@ class Terminal:
         assert await clock.until(is_there, seconds=SECONDS, pause_seconds=0.01), f"no {wanted!r} in:\n{self.text}"
         return self.text.index(wanted, after) + len(wanted)
 
+    @property
+    def echoes(self) -> bool:
+        """Whether it shows what is typed."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
+
     def type(self, keys: str) -> None:
         """As a person types."""
         os.write(self._master, keys.encode())

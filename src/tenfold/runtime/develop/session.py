@@ -60,7 +60,7 @@ async def run(wish: Wish) -> None:
         listen = door.address_of(listening)
         database = await stack.enter_async_context(_database(wish.where, topology))
         app = web.Web(wish.where.run, listen, _announcer(wish), colours=wish.colours)
-        stack.push_async_callback(app.stop)
+        stack.push_async_callback(app.close)
         front = door.Door(lambda: _place(app))
         await stack.enter_async_context(front.serving(listening))
         _greet(wish, topology, listen)
