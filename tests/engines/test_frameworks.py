@@ -225,6 +225,11 @@ async def test_a_stream_outlives_the_deadline_and_ends_when_its_client_goes(serv
     assert await served.says("the ticks have ended", before + 1)
 
 
+@pytest.mark.parametrize("any_site", ["fastapi", "starlette"], indirect=True)
+async def test_a_stream_that_asks_whether_its_client_is_there_is_not_cut_by_asking(served: Served) -> None:
+    assert "0\n1\n2\n3\n4\n" == await text(served, "/asking")
+
+
 async def events(served: Served, count: int) -> list[str]:
     """The first events of a stream that has one every 0.1 s."""
     found: list[str] = []

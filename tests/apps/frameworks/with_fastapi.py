@@ -187,6 +187,18 @@ async def ticks() -> StreamingResponse:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+@app.get("/asking")
+async def asking(request: Request) -> StreamingResponse:
+    async def parts() -> AsyncIterator[str]:
+        for number in range(5):
+            if await request.is_disconnected():
+                break
+            yield f"{number}\n"
+            await asyncio.sleep(0)
+
+    return StreamingResponse(parts())
+
+
 @app.get("/lines")
 async def lines() -> StreamingResponse:
     async def parts() -> AsyncIterator[bytes]:

@@ -99,6 +99,17 @@ async def ticks(_: Request) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+async def asking(request: Request) -> Response:
+    async def parts() -> AsyncIterator[str]:
+        for number in range(5):
+            if await request.is_disconnected():
+                break
+            yield f"{number}\n"
+            await asyncio.sleep(0)
+
+    return StreamingResponse(parts())
+
+
 async def lines(_: Request) -> Response:
     async def parts() -> AsyncIterator[bytes]:
         for number in range(1000):
@@ -157,6 +168,7 @@ app = Starlette(
         Route("/hang", hang),
         Route("/hang", hang, methods=["POST"]),
         Route("/ticks", ticks),
+        Route("/asking", asking),
         Route("/lines", lines),
         Route("/fail", fail),
         Route("/fail-late", fail_late),

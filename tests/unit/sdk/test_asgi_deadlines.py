@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 
 from support import asgi
 from tenfold import errors
@@ -15,13 +18,13 @@ SECONDS = 0.02
 
 
 async def serve(app: wrap.Wrapped, receive: protocol.Receive) -> asgi.Response:
-    """Send a request whose body and whose client's leaving `receive` decides."""
+    """Send a request without a body; `receive` says when its client leaves."""
     response = asgi.Response()
 
     async def send(message: protocol.Message) -> None:
         response.messages.append(message)
 
-    await app(asgi.scope(method="POST"), receive, send)
+    await app(asgi.scope(), receive, send)
     return response
 
 
@@ -35,6 +38,7 @@ async def test_whoever_listens_hears_that_the_client_has_left_and_may_end_by_its
     heard: list[str] = []
 
     async def app(scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        assert "http.request" == (await receive())["type"]
         listener = asyncio.create_task(receive())  # type: ignore[arg-type]
         heard.append((await listener)["type"])
         heard.append((await receive())["type"])
@@ -51,6 +55,7 @@ async def test_one_that_does_not_end_by_itself_is_cancelled(monkeypatch: pytest.
     monkeypatch.setattr(exchange, "PARTING_SECONDS", SECONDS)
 
     async def app(scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        assert "http.request" == (await receive())["type"]
         listener = asyncio.create_task(receive())  # type: ignore[arg-type]
         await listener
         try:
@@ -69,6 +74,7 @@ async def test_one_that_does_not_end_by_itself_is_cancelled(monkeypatch: pytest.
 
 async def test_somebody_elses_cancellation_of_a_listener_is_obeyed() -> None:
     async def app(scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        assert "http.request" == (await receive())["type"]
         listener = asyncio.create_task(receive())  # type: ignore[arg-type]
         await asyncio.sleep(0)
         listener.cancel()
@@ -98,6 +104,49 @@ async def test_what_a_forgotten_task_answers_after_the_503_is_dropped() -> None:
 
     assert 503 == response.status
     assert 2 == len(response.messages), "one answer, whole"
+
+
+async def test_who_asks_whether_the_client_is_there_disturbs_no_other_listener() -> None:
+    """The server here is as granian: a question that is withdrawn makes it say to others that the client has left."""
+    has_left = asyncio.Event()
+
+    async def receive() -> protocol.Message:
+        try:
+            await has_left.wait()
+        except asyncio.CancelledError:
+            has_left.set()
+            raise
+        return {"type": "http.disconnect"}
+
+    framework = FastAPI()
+
+    @framework.get("/")
+    async def stream(request: Request) -> StreamingResponse:
+        async def lines() -> AsyncIterator[str]:
+            for number in range(3):
+                assert not await request.is_disconnected()
+                yield f"{number}\n"
+
+        return StreamingResponse(lines())
+
+    async with asgi.opened(framework) as wrapped:
+        assert b"0\n1\n2\n" == (await serve(wrapped, receive)).body
+
+
+async def test_a_client_that_leaves_is_noticed_by_whoever_asks() -> None:
+    seen = []
+
+    async def app(scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        seen.extend([(await receive())["type"] for _ in range(3)])
+        await asgi.answer(send)
+
+    async def gone() -> protocol.Message:
+        return {"type": "http.disconnect"}
+
+    async with asgi.opened(app) as wrapped:
+        await serve(wrapped, gone)
+
+    assert ["http.request", "http.disconnect", "http.disconnect"] == seen
 
 
 def answering(error: Exception, *, within: bool) -> protocol.App:

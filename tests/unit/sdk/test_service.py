@@ -163,8 +163,11 @@ async def test_a_wrapped_app_has_the_apps_attributes() -> None:
     from fastapi import FastAPI
 
     framework = FastAPI(title="shop")
+    wrapped = service.Tenfold(database=URL).wrap(framework)
+    wrapped.dependency_overrides = {asgi: asgi}
 
-    assert "shop" == service.Tenfold(database=URL).wrap(framework).title
+    assert "shop" == wrapped.title
+    assert {asgi: asgi} == framework.dependency_overrides
 
 
 async def test_an_address_is_taken_apart() -> None:

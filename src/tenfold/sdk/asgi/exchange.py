@@ -1,4 +1,4 @@
-"""One HTTP request on its way through the app: its state, and the `receive` and `send` that the app gets.
+"""One HTTP request on its way through the app: its state, and the `send` that the app writes its response to.
 
 Made by `wrap` for every request. It sits on the hot path of everything: no coroutine, task or timer of its own where
 a plain call will do (`benchmarks/middleware.py` holds it to that).
@@ -13,39 +13,29 @@ from time import monotonic
 from typing import Any, cast
 
 from tenfold import errors, request
-from tenfold.sdk.asgi import answers, cookies, idempotency, inflight, protocol, tokens, tracing
+from tenfold.sdk.asgi import answers, cookies, idempotency, incoming, inflight, protocol, tokens, tracing
 
 log = logging.getLogger("tenfold.asgi")
 
 MOST_HELD_BYTES = 64 * 1024
 """A 500 whose body is larger than this is no error page to be replaced."""
 
-STEADY_BYTES = 64 * 1024
-"""A body that brings so much within the request's time may take longer as a whole; one that trickles in may not."""
-
 PARTING_SECONDS = 0.25
 """After its deadline: how long an app that listens for its client's leaving gets to end by itself."""
 
 
-class Exchange(request.Request):
+class Exchange(incoming.Incoming):
     """A request, and its response so far. What is below the app sees the `request.Request` in it.
 
     Most requests never change most of its fields, so their first values live on the class (the loop below adds those
     of `Request`), and making one sets only what is its own.
     """
 
-    source: protocol.Receive
-    """The server's `receive`, or the body that was read for its key. Set by `wrap`; a WebSocket's is its own."""
     seen = tokens.NOTHING
-    has_expired = False
     cuts = 0
     """How often we have cancelled the app's task."""
-    listener: "asyncio.Task[Any] | None" = None
-    """The task that waits for the client's next message."""
     is_told = False
-    """Whether the listener was woken to hear that its client has left."""
-    steady_bytes = 0
-    """Of the body, since the deadline was put off for it."""
+    """Whether the app was told that its client has left, because its time is over."""
     raised: BaseException | None = None
     """What a framework that answers every error itself has made a 500 of."""
     queued_seconds = 0.0
@@ -80,24 +70,6 @@ class Exchange(request.Request):
         self.pinned = {}
         self.began = monotonic()
 
-    async def receive(self) -> protocol.Message:
-        """The app's `receive`: what the server says, and once the deadline has passed, that the client has left."""
-        if self.has_expired:
-            return {"type": "http.disconnect"}
-        task = self.listener = asyncio.current_task()
-        try:
-            message = await self.source()
-        except asyncio.CancelledError:
-            if not self.is_told or task is None or task.uncancel() > self.cancelled_before:
-                raise
-            return {"type": "http.disconnect"}
-        finally:
-            self.listener = None
-        body = message.get("body")
-        if body:
-            self._arrived(len(body))
-        return message
-
     def send(self, message: protocol.Message) -> Any:
         """The app's `send`. Returns an awaitable, the server's own wherever possible."""
         if self.has_responded:
@@ -120,12 +92,9 @@ class Exchange(request.Request):
         for its thread in two places, so it takes two cancellations to have an answer in time.
         """
         self.has_expired = True
-        listener = self.listener
-        if not self.is_told and listener is not None and listener is not self.watched:
+        if not self.is_told and self.tell():
             self.is_told = True
             self.expires = asyncio.get_running_loop().time() + PARTING_SECONDS
-            self.cancelled_before = listener.cancelling()
-            listener.cancel()
             return
         self.cut()
         if self.is_told and self.cuts == 1:
@@ -202,13 +171,6 @@ class Exchange(request.Request):
         if message.get("more_body", False) or len(message.get("body", b"")) > MOST_HELD_BYTES:
             return self.release()
         return _done()
-
-    def _arrived(self, count: int) -> None:
-        """A part of the body is here. The deadline is for the app's work: while much comes, it is put off."""
-        self.steady_bytes += count
-        if self.steady_bytes >= STEADY_BYTES and not self.has_responded:
-            self.steady_bytes = 0
-            self.deadline = self.expires = self.tracker.deadline()
 
     def is_our_doing(self) -> bool:
         """Take our own cancellation back; False when somebody else has cancelled the task too, and must be obeyed."""

@@ -34,6 +34,9 @@ class Service(lifespan.Service, Protocol):
     inflight: inflight.InFlight
 
 
+OWN_ATTRIBUTES = frozenset(("app", "service", "_inflight", "_trace_prefix", "_numbers"))
+
+
 class Wrapped:
     """An ASGI app that serves `app` with everything a request needs around it. Its other attributes are the app's."""
 
@@ -48,6 +51,13 @@ class Wrapped:
         if name.startswith("__") or name == "app":
             raise AttributeError(name)
         return getattr(self.app, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """`app.dependency_overrides = {...}`, say, is meant for the app."""
+        if name in OWN_ATTRIBUTES:
+            super().__setattr__(name, value)
+        else:
+            setattr(self.app, name, value)
 
     async def __call__(self, scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
         """Serve one scope: a request, a WebSocket, or the lifespan."""
@@ -82,6 +92,7 @@ class Wrapped:
         except BaseException as error:  # noqa: BLE001 - raised again unless it is ours to answer
             await one.fail(error)
         finally:
+            one.close()
             tracker.leave(one)
             request.leave(token)
 
