@@ -1,8 +1,7 @@
 """What SQLAlchemy's asyncpg dialect takes for asyncpg's connection. It leads to one of ours while a transaction lasts.
 
-Made by `Sessions` for each connection that SQLAlchemy asks for. Between transactions it holds nothing, so nothing of it
-can be dead after a failover. It has the methods that the dialect calls; all others are those of the open transaction's
-connection.
+Made by `Sessions` when SQLAlchemy's pool asks for a connection. Between transactions it holds nothing, so nothing in
+that pool can be dead after a failover. It has the methods of asyncpg's that the dialect calls, and no more.
 """
 
 from collections.abc import Callable

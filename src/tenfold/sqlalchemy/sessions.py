@@ -7,13 +7,13 @@ is for `tenfold.sdk.db`.
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, event, exc
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import NullPool
 
 from tenfold import errors
 from tenfold.sdk import service
@@ -27,8 +27,14 @@ Function = Callable[Concatenate[AsyncSession, Arguments], Awaitable[Result]]
 OURS = ("poolclass", "pool_size", "max_overflow", "pool_pre_ping", "pool_recycle", "pool_timeout", "creator")
 """Options of an engine that `tf.db` decides."""
 
+LINKS = 64
+"""So many of SQLAlchemy's connections are kept for the next session. They hold nothing; making one takes time."""
+
 TARGET = "tenfold_target"
 """The option of an engine that says where its connections lead."""
+
+_joined: ContextVar[turns.Joined] = ContextVar("tenfold_joined")
+"""The transaction that this task's `run` has begun."""
 
 
 class Sessions:
@@ -59,13 +65,15 @@ class Sessions:
         self._options = transaction.Options(isolation=_isolation(options))
         ours = {"connection_class": physical.Physical}
         self._database = tf.db.beside(init=self._set_up, **{**(connect_args or {}), **ours})
+        links = {"pool_size": LINKS, "max_overflow": -1, "pool_use_lifo": True}
         self.engine: AsyncEngine = create_async_engine(
-            "postgresql+asyncpg://", async_creator=self._link, poolclass=NullPool, **options
+            "postgresql+asyncpg://", async_creator=self._link, **links, **options
         )
         """SQLAlchemy's engine, for `run_sync(Base.metadata.create_all)` and the like. Its transactions write."""
-        self._readers: dict[levels.Level | None, AsyncEngine] = {}
-        event.listen(self.engine.sync_engine, "connect", _introduced)
         event.listen(self.engine.sync_engine, "engine_connect", _lead)
+        self.joining = self._leading_to(_joined)
+        """The same, inside the transaction of this task's `run`."""
+        self._readers: dict[levels.Level | None, AsyncEngine] = {}
         session_options.setdefault("expire_on_commit", False)
         self._maker: async_sessionmaker[AsyncSession] = async_sessionmaker(self.engine, **session_options)
 
@@ -89,7 +97,7 @@ class Sessions:
         wanted = None if level is None else levels.parse(level, seconds)
         bind = self._readers.get(wanted)
         if bind is None:
-            bind = self._readers[wanted] = self.leading_to(reads.Reads(self._database.shards, 0, wanted))
+            bind = self._readers[wanted] = self._leading_to(reads.Reads(self._database.shards, 0, wanted))
         async with self._maker(bind=bind) as session:
             yield session
 
@@ -134,12 +142,12 @@ class Sessions:
 
         return through_run
 
-    def leading_to(self, target: reads.Reads | turns.Joined) -> AsyncEngine:
+    def _leading_to(self, target: reads.Reads | ContextVar[turns.Joined]) -> AsyncEngine:
         """The engine, with connections that lead there."""
         return self.engine.execution_options(**{TARGET: target})
 
     async def _link(self) -> link.Link:
-        """A new connection for SQLAlchemy. Its first statements ask what server this is: any copy can tell."""
+        """A new connection for SQLAlchemy. Before `_lead` the first one asks what server this is: any copy can tell."""
         made = link.Link(self._database.shards, self._codecs, self._database.expire_connections)
         made.read(reads.Reads(self._database.shards, 0, levels.EVENTUAL))
         return made
@@ -183,7 +191,8 @@ class _Attempts:
     async def _work(self, tx: transaction.Transaction, *args: Any, **kwargs: Any) -> Any:
         await self.close()
         self._joined = turns.Joined(tx)
-        self._session = session = self._sessions(bind=self._sessions.leading_to(self._joined))
+        _joined.set(self._joined)
+        self._session = session = self._sessions(bind=self._sessions.joining)
         try:
             result = await self._fn(session, *args, **kwargs)
             if session.new or session.dirty or session.deleted:
@@ -197,17 +206,16 @@ class _Attempts:
         return result
 
 
-def _introduced(dbapi_connection: Any, _: Any) -> None:
-    """SQLAlchemy knows the server: from now on the connection writes, unless it is told otherwise."""
-    dbapi_connection.driver_connection.write()
-
-
 def _lead(connection: Connection) -> None:
-    """A connection that is checked out goes where its engine leads."""
+    """A connection that is checked out goes where its engine leads; without a target it writes."""
     target = connection.get_execution_options().get(TARGET)
-    if target is not None:
-        made: Any = connection.connection.driver_connection
-        made.read(target) if isinstance(target, reads.Reads) else made.join(target)
+    made: Any = connection.connection.driver_connection
+    if target is None:
+        made.write()
+    elif isinstance(target, reads.Reads):
+        made.read(target)
+    else:
+        made.join(target.get())
 
 
 def _isolation(options: dict[str, Any]) -> tokens.Isolation | None:

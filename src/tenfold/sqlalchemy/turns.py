@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from tenfold import errors, request
-from tenfold.sdk.db import connect, deadline, nodes, primary, reads, shield, tokens, transaction
+from tenfold.sdk.db import connect, deadline, nodes, primary, reads, tokens, transaction
 
 Work = Callable[[Any, float | None], Awaitable[Any]]
 """One statement: gets a `Physical` connection and the seconds it may take."""
@@ -138,9 +138,22 @@ class Reading:
         await self.rollback()
 
     async def rollback(self) -> None:
-        """Give the connection back as it was."""
-        if self._at is not None:
-            await shield.undisturbed(self._end())
+        """Give the connection back as it was, or close it when that fails, within `ANSWER_SECONDS`."""
+        if self._at is None:
+            return
+        (node, connection), self._at = self._at, None
+        timer = asyncio.get_running_loop().call_later(transaction.ANSWER_SECONDS, node.pool.discard, connection)
+        try:
+            await connection.execute(f"rollback; {connection.get_reset_query()}")
+        except connect.ANSWERS:
+            node.pool.discard(connection)
+        except BaseException:
+            node.pool.discard(connection)
+            raise
+        else:
+            node.pool.done(connection)
+        finally:
+            timer.cancel()
 
     def abandon(self) -> None:
         """Close the connection."""
@@ -191,16 +204,3 @@ class Reading:
         if not self._may_move:
             raise errors.NotCommitted(f"session: the connection to {node.name} was lost ({error}); begin again")
         return again
-
-    async def _end(self) -> None:
-        assert self._at is not None
-        (node, connection), self._at = self._at, None
-        timer = asyncio.get_running_loop().call_later(transaction.ANSWER_SECONDS, node.pool.discard, connection)
-        try:
-            await connection.execute(f"rollback; {connection.get_reset_query()}")
-        except connect.ANSWERS:
-            node.pool.discard(connection)
-        else:
-            node.pool.done(connection)
-        finally:
-            timer.cancel()
