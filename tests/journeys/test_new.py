@@ -1,6 +1,7 @@
 """A newcomer's first minutes: `tenfold new`, `tenfold up`, a page, some load, and a ledger without a stain."""
 
 import asyncio
+import re
 import shutil
 import urllib.parse
 import urllib.request
@@ -55,10 +56,13 @@ async def test_a_new_service_runs_at_once_and_keeps_every_write(tmp_path: Path) 
         assert "every acknowledged write is there exactly once" in verdict
 
 
-async def test_a_new_service_passes_its_own_tests(tmp_path: Path) -> None:
+async def test_a_new_service_passes_its_own_tests_and_those_of_the_docs(tmp_path: Path) -> None:
     await project.Project(tmp_path, "").tenfold("new", "my-shop")
+    shown = re.findall(r"^```python\n(.*?)^```$", (project.ROOT / "docs" / "testing.md").read_text(), re.M | re.S)
+    examples = "".join(text for text in shown if "async def test_" in text)
+    (tmp_path / "my-shop" / "tests" / "test_docs.py").write_text(examples)
     ended = await inner_pytest.run(tmp_path / "my-shop")
-    assert (0, 5) == (ended.code, len(ended.tests("PASSED"))), ended.output
+    assert (0, 5 + 4) == (ended.code, len(ended.tests("PASSED"))), ended.output
 
 
 async def test_the_guestbook_of_the_readme_runs(tmp_path: Path) -> None:
