@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import tenfold
 from tenfold import request
 
 log = logging.getLogger("tenfold.db")
@@ -22,7 +21,7 @@ MOST_PLACES = 100
 
 _paths = sysconfig.get_paths()
 NOT_THE_APPS = (
-    str(Path(tenfold.__file__).parent),
+    str(Path(__file__).parents[2]),
     "<frozen",
     *(_paths[key] for key in ("stdlib", "purelib", "platlib")),
 )
