@@ -5,6 +5,7 @@ Called by `transaction` after each commit. Looks at the stack only when there is
 
 import inspect
 import logging
+import os
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -21,7 +22,7 @@ MOST_PLACES = 100
 
 _paths = sysconfig.get_paths()
 NOT_THE_APPS = (
-    str(Path(__file__).parents[2]),
+    f"{Path(__file__).parents[2]}{os.sep}",
     "<frozen",
     *(_paths[key] for key in ("stdlib", "purelib", "platlib")),
 )
