@@ -14,7 +14,8 @@ import h11
 
 from tenfold import bindings, errors
 from tenfold.cli import output, project, trace_tree, trust
-from tenfold.runtime import paths
+from tenfold.runtime import paths, records
+from tenfold.runtime.develop import record
 from tenfold.topology import load as load_topology
 from tenfold.topology import tiers
 from tenfold.traffic import connection, cookie_file, cookies
@@ -195,9 +196,19 @@ def _project(ctx: click.Context, url: str | None) -> paths.Paths | None:
 
 
 def _key(where: paths.Paths | None) -> str:
-    if where is None or not where.bindings.exists():
+    told = _told(where) if where is not None else None
+    if told is None or not told.exists():
         raise errors.NotRunning("this service was never started: there is no debug key yet; start it: tenfold up -d")
-    return bindings.debug_key(bindings.load(where.bindings).service.secret)
+    return bindings.debug_key(bindings.load(told).service.secret)
+
+
+def _told(where: paths.Paths) -> Path:
+    """The bindings of what answers at the front door: the service's, or those of a `tenfold dev` in its place."""
+    if record.read(where) is None:
+        return where.bindings
+    servers = records.Store.open(where.records).records.servers.values() if where.records.exists() else ()
+    is_up = any(one.is_alive for server in servers for one in server.processes.values())
+    return where.bindings if is_up else where.dev_bindings
 
 
 def _is_own(named: connection.Origin, service: tiers.Service) -> bool:

@@ -83,8 +83,9 @@ async def test_the_log_of_a_traced_request_names_its_id(caplog: pytest.LogCaptur
     caplog.set_level(logging.INFO)
     headers = [(b"tenfold-debug", KEY), (b"x-request-id", b"the-balancers-id")]
     async with asgi.opened(app) as wrapped:
-        await asgi.get(wrapped, headers=headers, client=(asgi.BALANCER, 1))
+        response = await asgi.get(wrapped, headers=headers, client=(asgi.BALANCER, 1))
 
+    assert ["the-balancers-id"] == response.all(b"x-request-id")
     assert "request the-balancers-id: traced: GET /: 200 after" in caplog.text
 
 

@@ -21,6 +21,7 @@ log = logging.getLogger("tenfold.trace")
 DEBUG = b"tenfold-debug"
 TRACE = b"tenfold-trace"
 TIMING = b"server-timing"
+REQUEST_ID = b"x-request-id"
 
 MOST_BYTES = 7168
 """Below what common clients take as one header (8 KiB), and well below what the balancer has room for (32 KiB)."""
@@ -56,6 +57,8 @@ def onto(message: protocol.Message, one: "exchange.Exchange") -> protocol.Messag
     )
     timing = _timing(root)
     added = [(TIMING, timing), (TRACE, spans.encode(root, MOST_BYTES).encode()), (b"cache-control", b"no-store")]
+    if not any(name.lower() == REQUEST_ID for name, _ in message.get("headers", ())):
+        added.append((REQUEST_ID, one.trace.encode("latin-1")))
     kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"cache-control"]
     return {**message, "headers": [*kept, *added]}
 
