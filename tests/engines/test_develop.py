@@ -60,7 +60,7 @@ TENFOLD = [sys.executable, "-m", "tenfold.cli"]
 
 @asynccontextmanager
 async def developing(
-    folder: Path, *words: str, app: str = APP
+    folder: Path, *words: str, app: str = APP, shell: bool = False
 ) -> AsyncIterator[tuple[terminal.Terminal, project.Project]]:
     """`tenfold dev` in this folder, on a terminal."""
     listen = f"127.0.0.1:{project.free_port()}"
@@ -70,7 +70,9 @@ async def developing(
     (folder / ".env").write_text("KEY=opensesame-4711\n")
     (folder / "tenfold.toml").write_text(TOPOLOGY.format(listen=listen))
     try:
-        async with terminal.running([*TENFOLD, "dev", *words], folder, PYTHONDONTWRITEBYTECODE="1") as screen:
+        argv = ["sh", "-c", f"{sys.executable} -m tenfold.cli dev; echo the shell goes on; read line"]
+        argv = argv if shell else [*TENFOLD, "dev", *words]
+        async with terminal.running(argv, folder, PYTHONDONTWRITEBYTECODE="1") as screen:
             yield screen, project.Project(folder, listen)
     finally:
         await project.ensure_gone(folder)
@@ -138,6 +140,9 @@ async def test_a_day_of_work(tmp_path: Path) -> None:
         assert 1 == refused.code
         assert "runs here already" in refused.output
 
+        refused = await service.try_tenfold("down", "--delete-data", "--yes")
+        assert (2, True) == (refused.code, "tenfold dev runs here" in refused.output)
+
         screen.type(terminal.CTRL_C)
         assert await screen.ended() < 5
         assert 0 == screen.process.returncode, screen.text
@@ -171,12 +176,15 @@ async def test_breakpoint_stops_on_the_terminal_and_goes_on(tmp_path: Path) -> N
 
 
 async def test_a_kill_leaves_nothing_running_and_the_next_one_starts(tmp_path: Path) -> None:
-    async with developing(tmp_path) as (screen, service):
+    async with developing(tmp_path, shell=True) as (screen, service):
         await screen.until("ready in")
         assert (200, "1") == await page(service, "/count")
-        os.kill(screen.process.pid, signal.SIGKILL)
+        (pid,) = map(int, Path(f"/proc/{screen.process.pid}/task/{screen.process.pid}/children").read_text().split())
+        os.kill(pid, signal.SIGKILL)  # not the terminal's first process: its end would be a hangup for all others
+        await screen.until("the shell goes on")
+        await project.ensure_gone(tmp_path, but=screen.process.pid)
+        screen.type("\n")
         await screen.ended()
-        await project.ensure_gone(tmp_path)
     async with developing(tmp_path) as (screen, service):
         await screen.until("ready in")
         assert (200, "2") == await page(service, "/count")

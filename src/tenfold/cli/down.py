@@ -8,6 +8,7 @@ from tenfold import errors
 from tenfold.cli import output, project
 from tenfold.kit import address
 from tenfold.runtime import daemon, paths
+from tenfold.runtime.develop import record
 
 
 @click.command()
@@ -17,6 +18,8 @@ from tenfold.runtime import daemon, paths
 def down(ctx: click.Context, delete_data: bool, yes: bool) -> None:
     """Stop the service; the data stays, and `tenfold up` finds it. Example: tenfold down"""
     where = project.where(ctx, needs_file=False)
+    if delete_data and record.read(where) is not None:
+        raise errors.BadInput(f"{where.project}: tenfold dev runs here, and its data would go too; end it first")
     if delete_data and not yes:
         click.confirm(f"Delete {where.state} with all data of this service?", abort=True)
     if where.state.exists():
