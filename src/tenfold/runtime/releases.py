@@ -138,7 +138,8 @@ class Shelf:
     async def sweep(self, keep: int) -> None:
         """Drop releases that never served, and old ones; never one that is in use or that a rollback would take."""
         known = self._store.records
-        used = {one.release for server in known.servers.values() for one in server.processes.values()}
+        processes = (one for server in known.servers.values() for one in server.processes.values())
+        used = {one.release for one in processes if one.is_expected or one.is_alive}
         used |= {self.wanted.current, self.wanted.canary, self.reached.current, self.reached.canary}
         used |= {one.former for version in tuple(used) if (one := known.releases.get(version)) is not None}
         used |= set(self._proven()[-keep:])

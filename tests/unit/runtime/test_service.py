@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from support.topologies import topology
+from support.topologies import TOPOLOGIES, topology
 from tenfold import engines, errors
 from tenfold.kit import enclosure, process
+from tenfold.planning import steps
 from tenfold.planning.releases import Wanted
-from tenfold.runtime import deploy, events, guard, paths, records, seats, service
+from tenfold.runtime import actions, deploy, events, guard, observe, paths, records, seats, service, supervise
+from tenfold.runtime.actions import process as process_actions
 from tenfold.topology import layout
 
 pytestmark = pytest.mark.anyio
@@ -56,3 +58,28 @@ async def test_measured_latencies_leave_a_canary_its_share(tmp_path: Path, canar
         return
     with pytest.raises(errors.EngineFailed, match="haproxy"):
         await guard.balance(places)  # it asks the balancer, and there is none
+
+
+async def test_a_release_is_rehearsed_for_every_group_before_the_first_web_server_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsed: list[str] = []
+
+    async def rehearse(_: actions.Stage, seat: engines.Seat) -> None:
+        rehearsed.append(seat.server.name)
+        if seat.process.group == "api":
+            raise errors.EngineFailed("the group's own app does not start")
+
+    monkeypatch.setattr(process_actions, "rehearse", rehearse)
+    where = paths.Paths(tmp_path / "tenfold.toml")
+    store = records.Store(where.records, records.Records(network=77))
+    supervisor = supervise.Supervisor(where, store, events.Journal(None))
+    places = seats.Seats(where, store, SECRETS, TOPOLOGIES["a group"])
+    stage = actions.Stage(supervisor, observe.Observer(supervisor), places, events.Journal(None))
+    targets = tuple((name, "granian") for name in ("web-1", "web-2", "web-api-1", "web-api-2"))
+    step = steps.ReplaceProcesses(targets=targets, reason="new")
+
+    with pytest.raises(errors.EngineFailed, match="own app does not start"):
+        await actions.find(step, stage)(step)
+
+    assert ["web-1", "web-api-1"] == rehearsed

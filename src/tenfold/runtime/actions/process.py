@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Iterable
 
 from tenfold import engines
 from tenfold.engines.haproxy import admin as haproxy
@@ -41,12 +42,11 @@ async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
     """Every process of the step runs with the wanted settings, one after the other.
 
     A web server is drained by every balancer first; a balancer takes new settings over without a restart. Before the
-    first web server stops, a rehearsal beside it shows that the app starts with the new settings: one that does not
-    leaves every old one serving.
+    first web server stops, a rehearsal beside it shows that the app starts with the new settings, and so for each group
+    of web servers, which may have an app of its own: one that does not start leaves every old one serving.
     """
-    first = next((target for target in step.targets if target[1] == "granian"), None)
-    if first is not None:
-        await rehearse(stage, stage.seat(*first))
+    for first in _first_of_each_group(stage, step.targets):
+        await rehearse(stage, first)
     for server, name in step.targets:
         seat = stage.seat(server, name)
         if name == "haproxy":
@@ -55,6 +55,15 @@ async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
             await _replace_web(stage, seat)
         else:
             await _restart(stage, seat)
+
+
+def _first_of_each_group(stage: Stage, targets: Iterable[steps.Target]) -> list[engines.Seat]:
+    firsts: dict[str, engines.Seat] = {}
+    for target in targets:
+        if target[1] == "granian":
+            seat = stage.seat(*target)
+            firsts.setdefault(seat.process.group, seat)
+    return list(firsts.values())
 
 
 async def rehearse(stage: Stage, seat: engines.Seat) -> None:
