@@ -56,7 +56,8 @@ async def engine_on(database: db.Database, **options: Any) -> AsyncIterator[Asyn
     try:
         yield engine
     finally:
-        await engine.dispose()
+        async with asyncio.timeout(10):
+            await engine.dispose()
 
 
 async def write(engine: AsyncEngine, name: str) -> None:

@@ -410,6 +410,8 @@ async def test_a_statement_that_still_runs_at_the_deadline_is_cut(sessions: Sess
 async def test_autocommit_and_a_pool_of_sqlalchemys_own_are_refused(tf: Tenfold, sessions: Sessions) -> None:
     with pytest.raises(errors.MisuseError, match="pool_size"):
         Sessions(tf, engine={"pool_size": 5})
+    with pytest.raises(errors.MisuseError, match=r"tf.db.connect"):
+        Sessions(tf, engine={"isolation_level": "AUTOCOMMIT"})
     async with sessions.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         with pytest.raises(errors.MisuseError, match=r"tf.db.connect"):

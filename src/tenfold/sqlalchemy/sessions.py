@@ -225,5 +225,9 @@ def _isolation(options: dict[str, Any]) -> tokens.Isolation | None:
             raise errors.MisuseError(
                 f"Sessions: engine option {name} found; connections are tf.db's: [database] pool_size says how many"
             )
-    level = options.get("isolation_level")
-    return None if level is None else level.lower().replace(" ", "_")
+    level: str | None = options.get("isolation_level")
+    if level is None:
+        return None
+    if level.upper() == "AUTOCOMMIT":
+        raise errors.MisuseError(link.NO_TRANSACTION)
+    return level.lower().replace(" ", "_")  # type: ignore[return-value]
