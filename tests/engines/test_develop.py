@@ -179,7 +179,7 @@ async def test_a_kill_leaves_nothing_running_and_the_next_one_starts(tmp_path: P
     async with developing(tmp_path, shell=True) as (screen, service):
         await screen.until("ready in")
         assert (200, "1") == await page(service, "/count")
-        (pid,) = map(int, Path(f"/proc/{screen.process.pid}/task/{screen.process.pid}/children").read_text().split())
+        (pid,) = process.children(screen.process.pid)
         os.kill(pid, signal.SIGKILL)  # not the terminal's first process: its end would be a hangup for all others
         await screen.until("the shell goes on")
         await project.ensure_gone(tmp_path, but=screen.process.pid)

@@ -94,8 +94,7 @@ def main() -> None:
     _die_with(known.parent)
     _wait_for_its_turn(known.turn)
     told = Told(known.report)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    _log_to_the_terminal()
     try:
         served = hosting.wrapped(hosting.load())
     except errors.TenfoldError as error:
@@ -108,6 +107,23 @@ def main() -> None:
         except granian.errors.FatalError:  # the lifespan did not start, which has been said
             raise SystemExit(1) from None
     _leave()
+
+
+def _log_to_the_terminal() -> None:
+    """What nobody else prints: a logger with a handler of its own (Django's) would say everything twice."""
+
+    def is_unsaid(record: logging.LogRecord) -> bool:
+        logger: logging.Logger | None = logging.getLogger(record.name)
+        while logger is not None and logger is not logging.root:
+            if any(isinstance(one, logging.StreamHandler) for one in logger.handlers):
+                return False
+            logger = logger.parent
+        return True
+
+    handler = logging.StreamHandler()
+    handler.addFilter(is_unsaid)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
 async def _serve(app: protocol.App, served: wrap.Wrapped, socket: Path) -> None:
