@@ -13,7 +13,7 @@ import pytest
 
 from support import project
 from tenfold import errors
-from tenfold.kit import clock, process
+from tenfold.kit import clock, enclosure, process, tether
 from tenfold.runtime import lone_database, migrate, shared_database
 from tenfold.topology import tiers
 
@@ -246,3 +246,28 @@ def postmasters(folder: Path) -> list[process.Identity]:
         and words[0].endswith(b"/postgres")
         and argument in words
     ]
+
+
+@pytest.mark.parametrize("has_namespaces", [True, False])
+async def test_a_tethered_program_ends_when_asked_or_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_namespaces: bool
+) -> None:
+    async def namespaces_work() -> bool:
+        return has_namespaces
+
+    monkeypatch.setattr(enclosure, "namespaces_work", namespaces_work)
+    log = tmp_path / "log"
+
+    async def sleeper() -> tether.Tether:
+        return await tether.Tether.start(
+            ["/bin/sleep", "600"], log=log, env={}, directory=tmp_path, stop_signal=signal.SIGTERM
+        )
+
+    asked, let_go = await sleeper(), await sleeper()
+    assert await clock.until(lambda: answer(len(running_in(tmp_path)) >= 2), seconds=10)
+    await asked.stop(10.0)
+    assert not asked.is_alive
+    assert let_go.is_alive
+    let_go.let_go()
+    assert await let_go.ended(10.0) is not None
+    assert await clock.until(lambda: answer(not running_in(tmp_path)), seconds=10)

@@ -140,11 +140,16 @@ async def test_requests_go_on_through_a_failover(client, tf, simulate, new_clien
     await writer
     assert written == await count(tf, "through")
 
-async def test_a_second_failover_in_one_test(client, tf, simulate):
+async def test_each_failover_is_to_another_server_and_the_old_one_is_dead(client, tf, simulate):
+    seen = []
     for number in (1, 2):
+        seen.append(await tf.db.reading("primary").fetchval("select host(inet_server_addr())"))
         await simulate.failover()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(seen[-1], 5432)
         await client.post("/notes", content="x")
         assert number == await count(tf, "x")
+    assert 2 == len(set(seen))
 
 async def test_later_tests_go_on(client, tf):
     assert 0 == await count(tf, "x")

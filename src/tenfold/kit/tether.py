@@ -22,7 +22,7 @@ exec 3<&0
 "$@" 3<&- </dev/null &
 program=$!
 { read -r _ && kill -"$asked" "$program" && while read -r _; do :; done
-  kill -"$orphaned" "$program"; } <&3 2>/dev/null &
+  kill -"$orphaned" "$program"; sleep 2; kill -9 "$program"; } <&3 2>/dev/null &
 reader=$!
 exec 3<&-
 wait "$program"

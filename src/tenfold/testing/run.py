@@ -113,12 +113,11 @@ class Run:
 
     async def _give_back(self, *, is_rehearsal: bool) -> None:
         self.losses.waiting.clear()
-        if is_rehearsal:
-            await self.stage.catch_up()
-        used = self.stage.databases if is_rehearsal else self._databases
-        assert used is not None
         self.door.cut()
-        await used.give_back()
+        if is_rehearsal:
+            await self.stage.end()
+        elif self._databases is not None:
+            await self._databases.give_back()
 
     def _publish(self, nodes: tuple[bindings.DatabaseNode, ...]) -> FreshDatabase:
         at, service = self.setting, self.topology.service

@@ -4,8 +4,6 @@ Made by `plugin` for tests that ask for it; such tests have a PostgreSQL of thei
 the end of the test.
 """
 
-import asyncio
-
 import pytest
 
 from tenfold import errors
@@ -81,4 +79,3 @@ class Simulate:
     async def _fail_over(self) -> None:
         await self._run.stage.fail_over()
         self._run.lead_to_stage()
-        await asyncio.sleep(0)

@@ -97,21 +97,32 @@ class Stage:
         await self._ask(self.standby, "select pg_wal_replay_pause()")
         await self._until(self.standby, "select pg_get_wal_replay_pause_state() = 'paused'")
 
-    async def catch_up(self) -> None:
-        """Undo `lag`."""
-        if self.standby is not None and self.standby.is_alive:
-            await self._set(self.standby, "recovery_min_apply_delay", "0")
-            await self._ask(self.standby, "select pg_wal_replay_resume()")
+    async def end(self) -> None:
+        """The test is over: nothing lags and its database is gone. What cannot be put right is taken down."""
+        try:
+            await self._catch_up()
+            if self.databases is not None:
+                await self.databases.give_back()
+        except errors.EngineFailed:
+            await self.close()
 
     async def close(self) -> None:
-        """Everything ends at once."""
+        """Everything ends at once. `begin` may follow."""
         for one in self._wires.values():
             await one.close()
+        self._wires.clear()
         if self.databases is not None:
             await self.databases.close()
         for server in (self.standby, self.primary):
             if server is not None:
                 await server.cut()
+        self.primary = self.standby = self.databases = None
+
+    async def _catch_up(self) -> None:
+        """Undo `lag`."""
+        if self.standby is not None and self.standby.is_alive:
+            await self._set(self.standby, "recovery_min_apply_delay", "0")
+            await self._ask(self.standby, "select pg_wal_replay_resume()")
 
     def _next_folder(self) -> Path:
         folder = self._folder / f"{self._number}"
