@@ -139,6 +139,7 @@ async def _trial(here: Path, topology: tiers.Topology) -> str:
         **settings.variables(here, service),
         bindings.APP_VARIABLE: service.app,
         bindings.FACTORY_VARIABLE: service.factory,
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     directory = await asyncio.to_thread((here / service.directory).resolve)
     finished = await process.run([python, "-c", _TRIAL], env=env, directory=directory, timeout_seconds=TRY_SECONDS)
