@@ -27,7 +27,7 @@ ORIGIN = connection.Origin("http", f"127.{NETWORK}.0.2", 8178)
 pytestmark = pytest.mark.anyio
 
 APP = """
-import os, pathlib, signal
+import asyncio, os, pathlib, signal
 from tenfold import Tenfold
 
 tf = Tenfold()
@@ -55,6 +55,10 @@ async def app(scope, receive, send):
         if not died.exists():
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+    elif path == "/stream":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"data: 1", "more_body": True})
+        await asyncio.Event().wait()
     elif path == "/headers":
         body = repr(scope["headers"]).encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -314,6 +318,24 @@ async def test_statements_of_sqlalchemy_are_told_too(whole: Whole) -> None:
     assert "commit" == told[-1].name.lower().rstrip(";")
     why = "on a connection of the app's own pool, which follows the primary"
     assert {("database-1", why)} == {(span.where, span.decision) for span in told if span.where}
+
+
+async def test_a_stream_that_never_ends_is_shown_as_far_as_it_came(whole: Whole) -> None:
+    call = visits.Call(ORIGIN, "shop.test", "GET", "/stream", (("Tenfold-Debug", whole.key),))
+    visit = await visits.pay(call, timeout_seconds=2.0)
+
+    assert visit.answer is not None
+    assert (b"data: 1", False) == (visit.answer.body, visit.is_whole)
+    assert "web" in {span.kind for span in trace_tree.whole(call, visit).walk()}
+
+
+async def test_where_nobody_listens_there_is_a_failure_and_no_answer() -> None:
+    nobody = connection.Origin("http", f"127.{NETWORK}.0.2", 8179)
+    visit = await visits.pay(visits.Call(nobody, "shop.test", "GET", "/"), timeout_seconds=5.0)
+
+    assert visit.answer is None
+    assert visit.failure is not None
+    assert f"no connection to 127.{NETWORK}.0.2:8179: Connection refused" == visit.failure.detail
 
 
 async def test_a_header_with_five_hundred_statements_stays_small(whole: Whole) -> None:
