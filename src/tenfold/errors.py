@@ -14,6 +14,7 @@
     ├── OutcomeUnknown            a commit's answer was lost and could not be settled
     ├── MisuseError               the program, not the world, is wrong
     │   ├── NotStarted            a Tenfold object used before its lifespan began
+    │   ├── WrongLoop             a Tenfold object used on another event loop or thread than it was started on
     │   ├── InsideTransaction     `tf.db` written to inside an open transaction
     │   ├── RolledBack            a transaction went on to COMMIT after one of its statements had failed
     │   └── NotStorable           a result that cannot be kept for an `Idempotency-Key`'s repeats
@@ -119,6 +120,10 @@ class MisuseError(TenfoldError):
 
 class NotStarted(MisuseError):
     """A `Tenfold` was used before its lifespan began, or after it ended."""
+
+
+class WrongLoop(MisuseError):
+    """A `Tenfold` was used on another event loop, or in another thread, than the one that it was started on."""
 
 
 class InsideTransaction(MisuseError):
