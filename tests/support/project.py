@@ -133,7 +133,7 @@ async def shop(folder: Path, source: Path = SHOP) -> AsyncIterator[Project]:
 
 
 async def ensure_gone(folder: Path, but: int = 0) -> None:
-    """Nothing started from this folder runs any more; what does is killed, and the test fails. `but`: a pid that may."""
+    """Nothing started from this folder runs any more; what does is killed, and the test fails. `but`: one that may."""
 
     async def look() -> bool:
         process.Detached.reap()
