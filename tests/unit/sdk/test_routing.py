@@ -63,6 +63,37 @@ def test_of_two_primaries_the_newer_timeline_counts_even_if_it_is_fenced() -> No
     assert group.writable is None
 
 
+def test_an_old_primary_is_not_believed_while_the_new_one_is_out_of_sight() -> None:
+    group = shard("old", "new")
+    see(group, "old", 1, "primary", 500, timeline=1)
+    see(group, "new", 2, "primary", 100, timeline=2)
+    group.doubt(group.nodes["new"], 3)
+    see(group, "old", 4, "primary", 600, timeline=1)
+    assert group.primary is None
+    see(group, "new", 5, "primary", 100, timeline=2)
+
+    assert group.primary is group.nodes["new"]
+
+
+def test_a_database_that_was_made_anew_is_believed_after_a_while() -> None:
+    group = shard("a")
+    see(group, "a", 1, "primary", 500, timeline=7)
+    see(group, "a", 20, "primary", 100, timeline=1)
+    assert group.primary is None
+    see(group, "a", 1 + nodes.TIMELINE_SECONDS + 1, "primary", 100, timeline=1)
+
+    assert group.primary is group.nodes["a"]
+
+
+def test_timelines_count_within_one_epoch_only() -> None:
+    group = shard("a")
+    see(group, "a", 1, "primary", 500, timeline=7)
+    group.enter(2)
+    see(group, "a", 2, "primary", 100, timeline=1)
+
+    assert group.primary is group.nodes["a"]
+
+
 def test_an_answer_to_a_question_older_than_the_doubt_counts_for_nothing() -> None:
     group = shard("a")
     see(group, "a", 1, "primary", 500)

@@ -16,6 +16,9 @@ from tenfold.sdk.db import pool, routing, signal
 SAMPLES = 256
 """How many of the primary's answers are kept to tell a replica's lag: 25 s of them while there is traffic."""
 
+TIMELINE_SECONDS = 30.0
+"""How long a timeline that nobody is on any more keeps primaries of older ones from being believed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
@@ -77,6 +80,8 @@ class Shard:
     """The nodes of one shard and what their sightings add up to. Every change fires `news`."""
 
     __slots__ = (
+        "_newest_timeline",
+        "_newest_timeline_at",
         "_samples",
         "busy_until",
         "epoch",
@@ -117,6 +122,9 @@ class Shard:
         self.poke = poke
         """Asks the probes of this shard to look now."""
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=SAMPLES)
+        self._newest_timeline = 0
+        self._newest_timeline_at = float("-inf")
+        """When some node, primary or replica, was last asked that turned out to be on it."""
 
     @property
     def writable(self) -> Node | None:
@@ -129,11 +137,18 @@ class Shard:
         """What is wrong with which node, in words, for an error message."""
         return "; ".join(node.trouble or f"{node.name}: {_role(node)}" for node in self.nodes.values())
 
+    def enter(self, epoch: int) -> None:
+        """Timelines of another epoch say nothing about those of this one."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._newest_timeline = 0
+
     def saw(self, node: Node, sighting: Sighting) -> None:
         """A probe was answered. An answer to a question older than the last doubt counts for nothing."""
         if sighting.asked_at <= node.doubted_at:
             return
         node.sighting, node.trouble = sighting, ""
+        self._note_timeline(sighting)
         if sighting.is_primary:
             self._sample(sighting)
         else:
@@ -177,6 +192,13 @@ class Shard:
         self.freshness.fire()
         self.news.fire()
 
+    def _note_timeline(self, sighting: Sighting) -> None:
+        """Remember the newest timeline. A database that was made anew begins at 1: after a while it is believed."""
+        is_forgotten = sighting.asked_at > self._newest_timeline_at + TIMELINE_SECONDS
+        if sighting.timeline >= self._newest_timeline or is_forgotten:
+            self._newest_timeline = sighting.timeline
+            self._newest_timeline_at = sighting.asked_at
+
     def _sample(self, sighting: Sighting) -> None:
         """Remember how far the primary was, and let replicas that hold all of it profit at once."""
         self._samples.append((sighting.asked_at, sighting.timeline, sighting.lsn))
@@ -197,7 +219,7 @@ class Shard:
         )
 
     def _add_up(self) -> None:
-        self.primary = routing.newest_primary(self.nodes.values())
+        self.primary = routing.newest_primary(self.nodes.values(), self._newest_timeline)
         last = self._samples[-1][0] if self._samples and self.primary is not None else None
         self.readable = routing.readable(self.nodes.values(), last)
         for node in self.nodes.values():

@@ -99,6 +99,7 @@ class Shards:
         A database that is down does not make it fail: reads and writes wait for it, up to their deadlines.
         """
         self.watch(database)
+        await asyncio.to_thread(classify.load_parser)
         until = asyncio.get_running_loop().time() + FIRST_LOOK_SECONDS
         for shard in list(self.by_number.values()):
             while not all(one.has_looked for one, _ in self._probers.values()) and await shard.news.wait(until):
@@ -134,7 +135,7 @@ class Shards:
             self._keep_only(shard, wanted[number].nodes if number in wanted else ())
         for bound in database.shards:
             shard = self.by_number.get(bound.number) or self._add_shard(bound)
-            shard.epoch = bound.epoch
+            shard.enter(bound.epoch)
             self._join(shard, bound.nodes, database.pool_size)
 
     async def primary(self, shard: int, deadline: float) -> Lease:

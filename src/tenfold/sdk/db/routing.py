@@ -14,10 +14,14 @@ MOST_LAG_SECONDS = 10.0
 """A replica further behind than this leaves the read pool; it returns by itself when it has caught up."""
 
 
-def newest_primary(nodes: "Iterable[Node]") -> "Node | None":
-    """Of the nodes that say they are primary, the one on the newest timeline: the others were left behind by it."""
+def newest_primary(nodes: "Iterable[Node]", known_timeline: int = 0) -> "Node | None":
+    """Of the nodes that say they are primary, the one on the newest timeline: the others were left behind by it.
+
+    None of those on a timeline older than `known_timeline`: their successor may only be out of sight for a moment.
+    """
     claims = [(seen.timeline, seen.lsn, node) for node in nodes if (seen := node.sighting) and seen.is_primary]
-    return max(claims, key=lambda claim: claim[:2])[2] if claims else None
+    newest = max(claims, key=lambda claim: claim[:2], default=None)
+    return newest[2] if newest is not None and newest[0] >= known_timeline else None
 
 
 def readable(nodes: "Iterable[Node]", primary_seen_at: float | None) -> "tuple[Node, ...]":
