@@ -217,7 +217,7 @@ async def test_serialization_failures_are_retried_until_all_are_counted(
 async def test_a_write_beside_an_open_transaction_of_the_task_is_refused(shards: primary.Shards) -> None:
     async with transaction.Transaction(shards) as tx:
         assert tx is transaction.current()
-        with pytest.raises(errors.InsideTransaction, match="await tx.execute"):
+        with pytest.raises(errors.InsideTransaction, match=r"await tx\.execute"):
             await run.execute_once(shards, "execute", "delete from effect")
         with pytest.raises(errors.InsideTransaction):
             await run.run(shards, insert, ("one",))
