@@ -106,4 +106,4 @@ def test_a_front_door_that_is_taken_is_not_chosen() -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        assert port + 1 == new.free_port(port, port + 1)
+        assert port < new.free_port(port, port + 20)

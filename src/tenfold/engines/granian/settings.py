@@ -11,7 +11,7 @@ from pathlib import Path
 from tenfold import bindings, engines, errors
 from tenfold.topology import layout, tiers
 
-SHUTDOWN_SECONDS = 5.0
+SHUTDOWN_SECONDS = 8.0
 """After open requests have had their time: how long streams that were cut, and the app's shutdown, get."""
 
 RESERVED = "TENFOLD_"
