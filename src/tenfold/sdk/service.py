@@ -3,7 +3,6 @@
 Made by apps at import, where it does no I/O; started and stopped by the lifespan (`asgi/lifespan`) or `async with tf:`.
 """
 
-import asyncio
 import dataclasses
 import hashlib
 import weakref
@@ -92,7 +91,7 @@ class Tenfold:
 
         Raises BadBindings, and leaves nothing running then; WrongLoop when it is started on another event loop.
         """
-        if self._starts and self.inflight.loop is not asyncio.get_running_loop():
+        if self._starts and self.inflight.home.here() is None:
             raise errors.WrongLoop(
                 "this Tenfold is started already, on another event loop; start it once, or make one for each loop "
                 "(in tests: use pytest fixtures and the app on the same loop)"

@@ -147,7 +147,7 @@ async def test_a_database_that_fails_to_start_leaves_nothing_behind(file: Path) 
         await tf.start()
 
     assert tf._watch is None
-    assert tf.inflight.loop is None
+    assert tf.inflight.home.loop is None
 
 
 async def test_wrapping_twice_is_wrapping_once_and_by_two_is_a_mistake() -> None:

@@ -10,6 +10,7 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from tenfold.kit import home
 from tenfold.sdk.asgi import meter, settings
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ class InFlight:
         self.meter = meter.Meter(time.monotonic())
         self._emptied: asyncio.Event | None = None
         """Set when the last one has left, while someone waits for that."""
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.home = home.Home()
+        """The loop that requests run on; nobody's before `open` and after `close`."""
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Let requests in, on the running loop."""
-        self._loop = asyncio.get_running_loop()
+        self.home.settle()
         self.phase = Phase.OPEN
 
     def drain(self) -> None:
@@ -78,12 +80,7 @@ class InFlight:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._loop = None
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop that requests run on; None before `open` and after `close`."""
-        return self._loop
+        self.home.leave()
 
     def deadline(self) -> float:
         """The deadline of a request that has its whole time from now on, in `loop.time()`."""
@@ -106,8 +103,8 @@ class InFlight:
         """A request comes in; its deadline is watched from now on."""
         self.working.add(one)
         self.entered.add(one)
-        if self._timer is None and self._loop is not None:
-            self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+        if self._timer is None and self.home.loop is not None:
+            self._timer = self.home.loop.call_later(LOOK_SECONDS, self._look)
 
     def leave(self, one: "exchange.Exchange") -> None:
         """The app has returned from a request or a WebSocket."""
@@ -119,9 +116,10 @@ class InFlight:
     def _look(self) -> None:
         """Cancel what is late; look again while anything is open."""
         self._timer = None
-        if self._loop is None or not self.working:
+        loop = self.home.loop
+        if loop is None or not self.working:
             return
-        now = self._loop.time()
+        now = loop.time()
         for one in [one for one in self.working if one.expires <= now]:
             one.expire()
-        self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+        self._timer = loop.call_later(LOOK_SECONDS, self._look)

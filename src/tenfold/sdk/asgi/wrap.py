@@ -34,6 +34,8 @@ class Service(lifespan.Service, Protocol):
     inflight: inflight.InFlight
 
 
+_current_task = asyncio.current_task
+
 OWN_ATTRIBUTES = frozenset(("app", "service", "_inflight", "_trace_prefix", "_numbers"))
 
 
@@ -66,15 +68,17 @@ class Wrapped:
             return
         tracker = self._inflight
         setup = tracker.settings
-        loop = asyncio.get_running_loop()
-        if loop is not tracker.loop or scope["path"] in OUR_OWN or len(tracker.working) >= setup.max_requests:
+        loop = tracker.home.here()
+        if loop is None or scope["path"] in OUR_OWN or len(tracker.working) >= setup.max_requests:
             answer = self._answer_at_the_door(scope)
             if answer is not None:
                 await answer.give(send)
                 return
+            loop = asyncio.get_running_loop()
         scope[MARK] = True
         deadline = loop.time() + setup.request_seconds
-        one = exchange.Exchange(scope, send, tracker, self._trace(), deadline, asyncio.current_task(loop))
+        trace = self._trace_prefix + next(self._numbers)
+        one = exchange.Exchange(scope, send, tracker, trace, deadline, _current_task(loop))
         one.source = receive
         found = arrival.note(scope["headers"])
         token = request.enter(one)
@@ -92,12 +96,10 @@ class Wrapped:
         except BaseException as error:  # noqa: BLE001 - raised again unless it is ours to answer
             await one.fail(error)
         finally:
-            one.close()
+            if one.gone is not None:
+                one.close()
             tracker.leave(one)
             request.leave(token)
-
-    def _trace(self) -> str:
-        return self._trace_prefix + next(self._numbers)
 
     def _answer_at_the_door(self, scope: protocol.Scope) -> answers.Answer | None:
         """The answer to what does not reach the app: health checks, and more requests than there is room for."""
@@ -131,7 +133,8 @@ class Wrapped:
         tracker = self._inflight
         _ensure_started(scope, tracker)
         scope[MARK] = True
-        one = exchange.Exchange(scope, send, tracker, self._trace(), math.inf, asyncio.current_task())
+        trace = self._trace_prefix + next(self._numbers)
+        one = exchange.Exchange(scope, send, tracker, trace, math.inf, asyncio.current_task())
         found = arrival.note(scope["headers"])
         if found is not None:
             arrival.apply(found, one)
@@ -153,18 +156,18 @@ class Wrapped:
 def _ensure_started(scope: protocol.Scope, tracker: inflight.InFlight) -> None:
     """Raise when no lifespan runs, or one on another event loop; the message says how requests came here so."""
     what = f"{scope.get('method', 'WebSocket')} {scope['path']}"
-    if tracker.loop is None and scope.get("root_path"):
+    if tracker.home.loop is None and scope.get("root_path"):
         raise errors.NotStarted(
             f"{what}: came before the lifespan began, to an app below {scope['root_path']}: the lifespan of a mounted "
             "app does not run; wrap the outermost app: `app = tf.wrap(app)`"
         )
-    if tracker.loop is None:
+    if tracker.home.loop is None:
         raise errors.NotStarted(
             f"{what}: came before the lifespan began; serve the wrapped app with a server that runs the lifespan "
             "(granian --interface asgi); in a test write `with TestClient(app) as client:`, or put `async with tf:` "
             "around httpx.ASGITransport, which runs none"
         )
-    if tracker.loop is not asyncio.get_running_loop():
+    if tracker.home.here() is None:
         raise errors.WrongLoop(
             f"{what}: came on another event loop than the one that this Tenfold was started on; start it where "
             "requests run: `with TestClient(app) as client:` in a sync test, `async with tf:` in an async one"

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from tenfold import bindings, errors, position, request
+from tenfold.kit import home
 from tenfold.sdk.db import classify, connect, following, levels, nodes, pool, prober
 
 log = logging.getLogger("tenfold.db")
@@ -91,7 +92,7 @@ class Shards:
         """What this process has written outside any request: its reads outside requests see it."""
         self._probers: dict[nodes.Node, tuple[prober.Prober, asyncio.Task[None]]] = {}
         self.is_started = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._home = home.Home()
 
     async def start(self, database: bindings.Database) -> None:
         """Watch every node. Returns when each has been asked once, or after `FIRST_LOOK_SECONDS`.
@@ -109,7 +110,7 @@ class Shards:
         """`start`, without waiting for the first look."""
         self.is_started = True
         self.outside = request.Request()  # what was written before a stop, perhaps elsewhere, says nothing here
-        self._loop = asyncio.get_running_loop()
+        self._home.settle()
         self.update(database)
 
     async def stop(self) -> None:
@@ -190,7 +191,7 @@ class Shards:
         """What is known of one shard. Raises `NotStarted` before `start`, `WrongLoop` elsewhere than on its loop."""
         if not self.is_started:
             raise errors.NotStarted(NOT_STARTED)
-        if asyncio._get_running_loop() is not self._loop:
+        if self._home.here() is not self._home.loop:
             raise errors.WrongLoop(WRONG_LOOP)
         return self.by_number[number]
 
