@@ -29,11 +29,9 @@ _log1p = math.log1p
 class Slot:
     """One second's counts."""
 
-    __slots__ = ("answers_4xx", "answers_5xx", "busy_seconds", "latencies", "queued_seconds", "requests", "shed")
+    __slots__ = ("answers_4xx", "answers_5xx", "busy_seconds", "latencies", "queued_seconds", "shed")
 
     def __init__(self) -> None:
-        self.requests = 0
-        """Answers that began, those that were shed among them."""
         self.answers_4xx = 0
         self.answers_5xx = 0
         self.shed = 0
@@ -43,6 +41,7 @@ class Slot:
         self.queued_seconds = 0.0
         """Time between the balancer and the door, summed up: queues, and requests held back."""
         self.latencies = [0] * BUCKETS
+        """Answers that began, but for those that were shed, by how long they took."""
 
 
 class Meter:
@@ -50,16 +49,14 @@ class Meter:
 
     def __init__(self, now: float = 0.0) -> None:
         self._began = now
-        self._second = int(now)
-        self._slot = Slot()
-        self._slots = {self._second: self._slot}
+        self._slots: dict[int, Slot] = {}
+        self._turn(now)
 
     def answered(self, status: int, seconds: float, queued_seconds: float, now: float) -> None:
         """A response began, `seconds` after its request had come in."""
-        if now >= self._second + 1:
+        if now >= self._turns_at:
             self._turn(now)
         slot = self._slot
-        slot.requests += 1
         slot.busy_seconds += seconds
         if queued_seconds:
             slot.queued_seconds += queued_seconds
@@ -75,9 +72,8 @@ class Meter:
 
     def refused(self, now: float) -> None:
         """A request was answered 503 at the door; it took no time worth counting."""
-        if now >= self._second + 1:
+        if now >= self._turns_at:
             self._turn(now)
-        self._slot.requests += 1
         self._slot.answers_5xx += 1
         self._slot.shed += 1
 
@@ -88,7 +84,7 @@ class Meter:
         counts = [sum(slot.latencies[number] for slot in slots) for number in range(BUCKETS)]
         return {
             "window_seconds": round(max(now - max(self._began, oldest), 0.001), 3),
-            "requests": sum(slot.requests for slot in slots),
+            "requests": sum(counts) + sum(slot.shed for slot in slots),
             "answers_4xx": sum(slot.answers_4xx for slot in slots),
             "answers_5xx": sum(slot.answers_5xx for slot in slots),
             "shed": sum(slot.shed for slot in slots),
@@ -99,11 +95,12 @@ class Meter:
 
     def _turn(self, now: float) -> None:
         """A new second begins; slots that nobody will read again are dropped."""
-        self._second = int(now)
+        second = int(now)
+        self._turns_at = second + 1
         self._slot = Slot()
-        oldest = self._second - SLOTS + 1
-        self._slots = {second: slot for second, slot in self._slots.items() if second >= oldest}
-        self._slots[self._second] = self._slot
+        oldest = second - SLOTS + 1
+        self._slots = {number: slot for number, slot in self._slots.items() if number >= oldest}
+        self._slots[second] = self._slot
 
 
 def upper_seconds(bucket: int) -> float:
