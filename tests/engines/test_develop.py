@@ -44,7 +44,10 @@ async def count():
 
 @app.get("/fail")
 async def fail():
-    raise LookupError("lost in the woods")
+    try:
+        raise KeyError("map")
+    except KeyError as error:
+        raise LookupError("lost in the woods") from error
 
 @app.get("/stop")
 async def stop():
@@ -121,6 +124,7 @@ async def test_a_day_of_work(tmp_path: Path) -> None:
         assert 500 == (await page(service, "/fail"))[0]
         seen = await screen.until("LookupError: lost in the woods", after=seen)
         assert 'raise LookupError("lost in the woods")' in screen.text
+        assert "KeyError: 'map'" in screen.text, "and what it came from"
         assert "starlette/routing" not in screen.text, "the traceback begins at the app's own line"
 
         (tmp_path / "migrations" / "2_bad.sql").write_text(

@@ -98,12 +98,19 @@ class _Spoken:
 
 
 def story(error: BaseException, directory: Path) -> str:
-    """The traceback from the app's own first line on; all of it when the app's code is not in it."""
-    tree = error.__traceback__
-    while tree is not None and not _is_own(tree.tb_frame.f_code.co_filename, directory):
-        tree = tree.tb_next
-    shown = error.with_traceback(tree) if tree is not None and error.__context__ is None else error
-    return "".join(traceback.format_exception(shown)).rstrip()
+    """The traceback from the app's own first line on, also of each error behind it; all of it when the app's code is
+    not in it."""
+    told = traceback.TracebackException.from_exception(error)
+    _begin_with_own(told, directory)
+    return "".join(told.format()).rstrip()
+
+
+def _begin_with_own(told: traceback.TracebackException, directory: Path) -> None:
+    first = next((n for n, frame in enumerate(told.stack) if _is_own(frame.filename, directory)), 0)
+    del told.stack[:first]
+    for one in (told.__cause__, told.__context__, *(told.exceptions or ())):
+        if one is not None:
+            _begin_with_own(one, directory)
 
 
 def _is_own(filename: str, directory: Path) -> bool:
