@@ -25,19 +25,23 @@ def logs(ctx: click.Context, name: str | None, follow: bool) -> None:
 
 def _chosen(where: paths.Paths, name: str | None) -> list[Path]:
     known = records.Store.open(where.records).records.servers
-    servers = [
-        server for server, record in known.items()
-        if name in (None, server, record.spec.tier) or name in record.processes
-    ]  # fmt: skip
-    if not servers and name == "runtime":
+    if name == "runtime":
         return [where.log]
     if not known:
         raise errors.NotRunning("there are no logs yet; start the service with: tenfold up -d")
-    if not servers:
-        tiers = sorted({record.spec.tier for record in known.values()})
-        words.ensure_known("server or tier", name or "", [*sorted(known), *tiers, "runtime"])
-    found = [log for server in servers for log in sorted((where.server(server) / "log").glob("*.log"))]
-    return [log for log in found if name is None or name in (log.parts[-3], log.stem) or name not in known] or found
+    if name is not None:
+        tiers = {one.tier for record in known.values() for one in (record.spec, *record.spec.processes)}
+        processes = {one for record in known.values() for one in record.processes}
+        words.ensure_known("server or tier", name, [*sorted(known), *sorted(tiers | processes), "runtime"])
+    return [
+        log for server, record in sorted(known.items()) for log in sorted((where.server(server) / "log").glob("*.log"))
+        if name in (None, server, record.spec.tier, log.stem, _tier(record, log.stem))
+    ]  # fmt: skip
+
+
+def _tier(record: records.ServerRecord, process: str) -> str:
+    """Whose job this process does: a server that does several has logs of several tiers."""
+    return next((one.tier for one in record.spec.processes if one.name == process), record.spec.tier)
 
 
 async def _show(files: list[Path], follow: bool) -> None:

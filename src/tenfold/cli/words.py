@@ -90,7 +90,7 @@ class Server(_Names):
         servers = {name: one for name, one in recorded(ctx, "servers").items() if self._has_process(one)}
         if not self._with_tiers:
             return list(servers)
-        tiers = {one["spec"]["tier"] for one in servers.values()}
+        tiers = {one["tier"] for server in servers.values() for one in (server["spec"], *server["spec"]["processes"])}
         processes = {name for one in servers.values() for name in one["processes"]}
         return [*servers, *sorted(tiers | processes), "runtime"]
 

@@ -91,13 +91,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tenfold.toml").write_text("")
     (tmp_path / ".tenfold").mkdir()
     servers = {
-        "web-1": {"spec": {"tier": "web"}, "processes": {"granian": {}}},
-        "database-1": {"spec": {"tier": "database"}, "processes": {"patroni": {}}},
-        "database-2": {"spec": {"tier": "database"}, "processes": {"postgres": {}}},
+        "web-1": {"spec": spec("web", granian="web"), "processes": {"granian": {}}},
+        "database-1": {"spec": spec("database", patroni="database"), "processes": {"patroni": {}}},
+        "database-2": {"spec": spec("database", postgres="database"), "processes": {"postgres": {}}},
     }
     state = {"servers": servers, "releases": {"7": {}, "8": {}}}
     (tmp_path / ".tenfold" / "state.json").write_text(json.dumps(state))
     return tmp_path
+
+
+def spec(tier: str, **processes: str) -> dict[str, object]:
+    return {"tier": tier, "processes": [{"name": name, "tier": job} for name, job in processes.items()]}
 
 
 def completed(line: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
