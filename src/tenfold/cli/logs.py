@@ -30,7 +30,8 @@ def _chosen(where: paths.Paths, name: str | None) -> list[Path]:
     if not known:
         raise errors.NotRunning("there are no logs yet; start the service with: tenfold up -d")
     if name is not None:
-        tiers = {one.tier for record in known.values() for one in (record.spec, *record.spec.processes)}
+        tiers = {record.spec.tier for record in known.values()}
+        tiers |= {one.tier for record in known.values() for one in record.spec.processes}
         processes = {one for record in known.values() for one in record.processes}
         words.ensure_known("server or tier", name, [*sorted(known), *sorted(tiers | processes), "runtime"])
     return [
