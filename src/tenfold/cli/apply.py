@@ -26,7 +26,7 @@ async def shown(where: paths.Paths, text: str, yes: bool, *, writes_file: bool =
     if not body["steps"] and not writes_file:
         return False
     if not yes:
-        click.confirm("Apply?", abort=True)
+        project.confirm("Apply?")
     done = await client.apply(text, output.teller(), writes_file=writes_file, keeps_release=writes_file)
     output.console.print(f"[bold green]done[/] in {done['steps']} steps")
     return True

@@ -21,7 +21,7 @@ def down(ctx: click.Context, delete_data: bool, yes: bool) -> None:
     if delete_data and record.read(where) is not None:
         raise errors.BadInput(f"{where.project}: tenfold dev runs here, and its data would go too; end it first")
     if delete_data and not yes:
-        click.confirm(f"Delete {where.state} with all data of this service?", abort=True)
+        project.confirm(f"Delete {where.state} with all data of this service?")
     if where.state.exists():
         project.run(_down(where))
     if delete_data and where.state.exists():

@@ -1,6 +1,7 @@
 """What every command begins with: the project's paths, its topology's text, and a client of its runtime."""
 
 import asyncio
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,6 +54,20 @@ def connect(project: paths.Paths) -> client.Client:
 def servers(project: paths.Paths) -> list[str]:
     """The names of the servers that are recorded, whether a runtime runs or not."""
     return sorted(records.Store.open(project.records).records.servers)
+
+
+def confirm(question: str) -> None:
+    """Return when a person agrees; a no ends the command. Raises BadInput when nobody is there to answer."""
+    try:
+        agrees = click.confirm(question)
+    except click.exceptions.Abort as error:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)
+        raise errors.BadInput("nobody is there to answer; to go ahead without a question add: --yes") from error
+    if not agrees:
+        click.echo("left as it is")
+        raise click.exceptions.Exit(1)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
