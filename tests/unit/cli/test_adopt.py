@@ -154,6 +154,14 @@ def test_what_is_written_loads_and_says_what_was_found(tmp_path: Path) -> None:
     assert "elsewhere" not in writing.topology("shop:app", "src", beside, is_factory=False)
 
 
+@pytest.mark.parametrize("name", [".env", ".env.example", "alembic.ini", "docker-compose.yml"])
+def test_the_scheme_of_the_database_is_read_where_the_settings_are(tmp_path: Path, name: str) -> None:
+    made = project(tmp_path, main=FASTAPI)
+    (made / name).write_text("DATABASE_URL=postgresql+asyncpg://shop@db/shop\n")
+
+    assert "postgresql+asyncpg" == surroundings.look(made, ".", "", sources.read(made)).url_scheme
+
+
 def test_the_state_folder_is_ignored_once(tmp_path: Path) -> None:
     assert not writing.write_ignored(tmp_path), "no repository"
     (tmp_path / ".git").mkdir()

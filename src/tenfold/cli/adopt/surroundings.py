@@ -22,6 +22,9 @@ MIGRATIONS = ("migrations", "db/migrations", "database/migrations", "sql/migrati
 
 SCHEME = re.compile(rb"postgresql\+[a-z0-9]+(?=://)")
 
+SETTINGS = (".env", ".env.*", "*.env", "*.env.*", "alembic.ini", "docker-compose*.y*ml", "compose*.y*ml")
+"""Files that may say how the address of the database begins."""
+
 _MIGRATION = re.compile(r"\d+.*\.sql")
 
 
@@ -49,7 +52,7 @@ def look(project: Path, directory: str, python: str, sources: list[Source]) -> S
         python=chosen,
         env_file=env_file,
         migrations=_migrations(project, directory),
-        url_scheme=_url_scheme(sources),
+        url_scheme=_url_scheme(project, sources),
         notes=(*notes, *_tools(project, directory)),
     )
 
@@ -103,12 +106,19 @@ def _is_dbmate(folder: Path) -> bool:
     return bool(files) and all("migrate:up" in one.read_text(errors="replace") for one in files)
 
 
-def _url_scheme(sources: list[Source]) -> str:
-    """`postgresql+asyncpg`, when the app says of its database's address that it begins so, and always the same."""
+def _url_scheme(project: Path, sources: list[Source]) -> str:
+    """`postgresql+asyncpg`, when the app says of its database's address that it begins so, and always the same: in its
+    code, or in the files that hold its settings."""
+    texts = [path.read_bytes() for path in [one.path for one in sources] + _settings(project)]
     known = {one.encode() for one in get_args(tiers.UrlScheme)}
-    found = {hit for one in sources for hit in SCHEME.findall(one.path.read_bytes())} & known
-    replaces = any(b'"postgresql://"' in one.path.read_bytes() for one in sources)
+    found = {hit for text in texts for hit in SCHEME.findall(text)} & known
+    replaces = any(b'"postgresql://"' in text for text in texts)
     return next(iter(found)).decode() if len(found) == 1 and not replaces else ""
+
+
+def _settings(project: Path) -> list[Path]:
+    """Where the address of an app's database stands when it is not in the code."""
+    return [path for pattern in SETTINGS for path in sorted(project.glob(pattern)) if path.is_file()]
 
 
 def _tools(project: Path, directory: str) -> list[str]:
