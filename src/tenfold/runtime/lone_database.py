@@ -11,7 +11,6 @@ PostgreSQL itself, and so is free exactly when nothing is left of an earlier one
 """
 
 import dataclasses
-import fcntl
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -22,7 +21,7 @@ import msgspec
 from tenfold import bindings, engines, errors
 from tenfold.engines import database
 from tenfold.engines.postgres import admin, command, probe, render
-from tenfold.kit import address, clock, files, process, tether
+from tenfold.kit import address, clock, files, lock, process, tether
 from tenfold.runtime import migrate, passwords, publish
 from tenfold.topology import layout, tiers
 
@@ -87,10 +86,10 @@ class Place:
 class LoneDatabase(Place):
     """A PostgreSQL that runs. Its owner ends it with `stop` or `cut`; when the owner ends, it ends."""
 
-    def __init__(self, seat: engines.Seat, lock: int, held: tether.Tether) -> None:
+    def __init__(self, seat: engines.Seat, held: int, tethered: tether.Tether) -> None:
         super().__init__(seat)
-        self._lock = lock
-        self._tether = held
+        self._lock = held
+        self._tether = tethered
 
     @property
     def is_alive(self) -> bool:
@@ -141,16 +140,16 @@ async def start(
     does not start (its last log lines are in the message); nothing is left running then.
     """
     folder = _absolute(folder)
-    lock = await _locked(folder)
+    held = await _locked(folder)
     try:
         seat = seat_in(folder, topology)
         if not admin.holds_data(seat):
             _render(seat, durable=durable)
-            await _one_shot(seat, command.initialise(seat), lock, durable=durable)
+            await _one_shot(seat, command.initialise(seat), held, durable=durable)
             admin.finish_copy(seat)
-        started = await _start(seat, lock, durable=durable, line=line)
+        started = await _start(seat, held, durable=durable, line=line)
     except BaseException:
-        os.close(lock)
+        os.close(held)
         raise
     try:
         await admin.create_roles_and_database(seat)
@@ -166,17 +165,17 @@ async def start_standby(folder: Path, primary: LoneDatabase, number: int) -> Lon
     Raises like `start`.
     """
     folder = _absolute(folder)
-    lock = await _locked(folder)
+    held = await _locked(folder)
     source = primary.seat
     try:
         seat = _seat(folder, source.topology, source.secrets, source.network, number)
         _render(seat, durable=False)
         await admin.create_slot(source, seat.server.name)
-        await _one_shot(seat, command.base_backup(seat, source), lock, durable=False)
+        await _one_shot(seat, command.base_backup(seat, source), held, durable=False)
         admin.finish_standby(seat, source)
-        started = await _start(seat, lock, durable=False)
+        started = await _start(seat, held, durable=False)
     except BaseException:
-        os.close(lock)
+        os.close(held)
         raise
 
     async def is_streaming() -> bool:
@@ -202,13 +201,9 @@ async def promote(standby: LoneDatabase) -> None:
 
 async def until_dead(folder: Path) -> bool:
     """Wait until nothing of a PostgreSQL that was let go is left in the folder; False when it takes too long."""
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    async def take() -> bool:
-        return _try_lock(handle)
-
+    handle = lock.opened(folder / LOCK)
     try:
-        return bool(await clock.until(take, seconds=DYING_SECONDS, pause_seconds=0.01))
+        return await lock.take(handle, DYING_SECONDS)
     finally:
         os.close(handle)
 
@@ -241,12 +236,12 @@ def _absolute(folder: Path) -> Path:
     return Path(os.path.abspath(folder))
 
 
-async def _one_shot(seat: engines.Seat, wanted: engines.Command, lock: int, *, durable: bool) -> None:
+async def _one_shot(seat: engines.Seat, wanted: engines.Command, held: int, *, durable: bool) -> None:
     """Run initdb or pg_basebackup to its end; it dies with us too. Raises EngineFailed with its last lines."""
     admin.begin_copy(seat)
     if not durable:
         wanted = dataclasses.replace(wanted, argv=(*wanted.argv, "--no-sync"))
-    running = await _tethered(seat, wanted, lock)
+    running = await _tethered(seat, wanted, held)
     try:
         code = await running.ended(wanted.start_seconds)
     finally:
@@ -255,12 +250,12 @@ async def _one_shot(seat: engines.Seat, wanted: engines.Command, lock: int, *, d
         raise errors.EngineFailed(f"{Path(wanted.argv[0]).name}: ended with {code}\n{_last_lines(seat)}")
 
 
-async def _start(seat: engines.Seat, lock: int, *, durable: bool, line: tether.Line | None = None) -> LoneDatabase:
+async def _start(seat: engines.Seat, held: int, *, durable: bool, line: tether.Line | None = None) -> LoneDatabase:
     _render(seat, durable=durable)
     _begin_log(seat)
     admin.clear_after_power_cut(seat)
     wanted = command.command(seat)
-    made = await _tethered(seat, wanted, lock, line)
+    made = await _tethered(seat, wanted, held, line)
 
     async def look() -> bool:
         return not made.is_alive or (await probe.probe(seat)).is_ready
@@ -272,18 +267,18 @@ async def _start(seat: engines.Seat, lock: int, *, durable: bool, line: tether.L
     except BaseException:
         await made.cut()
         raise
-    return LoneDatabase(seat, lock, made)
+    return LoneDatabase(seat, held, made)
 
 
 async def _tethered(
-    seat: engines.Seat, wanted: engines.Command, lock: int, line: tether.Line | None = None
+    seat: engines.Seat, wanted: engines.Command, held: int, line: tether.Line | None = None
 ) -> tether.Tether:
     return await tether.Tether.start(
         wanted.argv,
         log=seat.log,
         env=wanted.env,
         directory=seat.root,
-        keep=(lock,),
+        keep=(held,),
         stop_signal=wanted.stop_signal,
         line=line,
     )
@@ -305,38 +300,20 @@ def _lines(parameters: Mapping[str, str]) -> str:
 async def _locked(folder: Path) -> int:
     """The lock of the folder, as a descriptor. Waits for an earlier PostgreSQL whose owner died just now."""
     files.make_private(folder)
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    async def take() -> bool:
-        return _try_lock(handle)
-
+    handle = lock.opened(folder / LOCK)
     try:
-        owner = _owner(handle)
+        owner = lock.signer(handle)
         patience_seconds = 0.0 if owner and process.identify(owner) else DYING_SECONDS
-        if not await clock.until(take, seconds=patience_seconds, pause_seconds=0.02):
+        if not await lock.take(handle, patience_seconds):
             raise errors.AlreadyRunning(
-                f"{folder}: a PostgreSQL of process {_owner(handle) or 'unknown'} runs here; end that process first"
+                f"{folder}: a PostgreSQL of process {lock.signer(handle) or 'unknown'} runs here; "
+                "end that process first"
             )
-        os.truncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        lock.sign(handle)
     except BaseException:
         os.close(handle)
         raise
     return handle
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _owner(handle: int) -> int:
-    """Who wrote its pid into the lock last; 0 when nobody did."""
-    text = os.pread(handle, 20, 0)
-    return int(text) if text.isdigit() else 0
 
 
 def _begin_log(seat: engines.Seat) -> None:

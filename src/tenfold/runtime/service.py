@@ -5,7 +5,6 @@ killed at any moment, everything keeps serving, and the next one adopts what run
 """
 
 import asyncio
-import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 from tenfold import errors
 from tenfold.engines.granian import settings
 from tenfold.engines.haproxy import admin as haproxy
-from tenfold.kit import address, files
+from tenfold.kit import address, files, lock
 from tenfold.observation import snapshot as snapshots
 from tenfold.planning import plan as plans
 from tenfold.planning import releases as planned
@@ -300,7 +299,7 @@ async def opened(where: paths.Paths, *, wait_seconds: float = 0.0) -> AsyncItera
     The lock is the kernel's (flock): a runtime that died holds none, so there are no stale ones.
     """
     where.make()
-    handle = os.open(where.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = lock.opened(where.lock)
     try:
         await _lock(handle, where, wait_seconds)
         store = records.Store.open(where.records)
@@ -340,19 +339,9 @@ def _ensure_addresses_free(service: tiers.Service) -> None:
 
 
 async def _lock(handle: int, where: paths.Paths, wait_seconds: float) -> None:
-    deadline = asyncio.get_running_loop().time() + wait_seconds
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if asyncio.get_running_loop().time() < deadline:
-                await asyncio.sleep(0.05)
-                continue
-            holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
-            raise errors.AlreadyRunning(
-                f"{where.state}: a runtime runs already (pid {holder or 'unknown'}); "
-                "look with `tenfold status`, stop it with `tenfold down`"
-            ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        return
+    if not await lock.take(handle, wait_seconds):
+        raise errors.AlreadyRunning(
+            f"{where.state}: a runtime runs already (pid {lock.signer(handle) or 'unknown'}); "
+            "look with `tenfold status`, stop it with `tenfold down`"
+        )
+    lock.sign(handle)

@@ -5,7 +5,6 @@ in charge: a named pipe in the folder holds PostgreSQL for as long as anybody ha
 `members` says whether anybody has.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from tenfold import engines, errors
 from tenfold.engines.postgres import probe
-from tenfold.kit import clock, files, tether
+from tenfold.kit import files, lock, tether
 from tenfold.runtime import lone_database
 from tenfold.topology import tiers
 
@@ -40,7 +39,7 @@ class SharedDatabase(lone_database.Place):
             return False
         os.close(self._near)
         self._near = -1
-        is_last = _try_lock(self._membership, fcntl.LOCK_EX)
+        is_last = lock.try_take(self._membership)
         if is_last:
             await lone_database.until_dead(self.folder)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -53,10 +52,10 @@ async def join(folder: Path, topology: tiers.Topology, *, app_password: str = ""
     `lone_database.start` does. `app_password`: of the app's role, when the folder is new.
     """
     files.make_private(folder)
-    membership = os.open(folder / MEMBERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    membership = lock.opened(folder / MEMBERS)
     try:
         async with locked(folder / JOINING):
-            fcntl.flock(membership, fcntl.LOCK_SH)
+            lock.share(membership)
             if app_password:
                 lone_database.give_password(folder, app_password)
             seat = lone_database.seat_in(folder, topology)
@@ -84,7 +83,7 @@ def remove_abandoned(folders: Path) -> None:
     for folder in folders.iterdir():
         with suppress(OSError):
             membership = os.open(folder / MEMBERS, os.O_RDWR | os.O_CLOEXEC)
-            if _try_lock(membership, fcntl.LOCK_EX):
+            if lock.try_take(membership):
                 shutil.rmtree(folder, ignore_errors=True)
             os.close(membership)
 
@@ -92,22 +91,10 @@ def remove_abandoned(folders: Path) -> None:
 @asynccontextmanager
 async def locked(path: Path) -> AsyncIterator[None]:
     """Alone among all processes, for the length of the block. Raises RuntimeFailure when another takes too long."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    async def take() -> bool:
-        return _try_lock(handle, fcntl.LOCK_EX)
-
+    handle = lock.opened(path)
     try:
-        if not await clock.until(take, seconds=JOIN_SECONDS, pause_seconds=0.01):
+        if not await lock.take(handle, JOIN_SECONDS):
             raise errors.RuntimeFailure(f"{path}: another process has held this for {JOIN_SECONDS:g} s; end it")
         yield
     finally:
         os.close(handle)
-
-
-def _try_lock(handle: int, kind: int) -> bool:
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
