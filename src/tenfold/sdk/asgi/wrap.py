@@ -34,8 +34,6 @@ class Service(lifespan.Service, Protocol):
     inflight: inflight.InFlight
 
 
-_current_task = asyncio.current_task
-
 OWN_ATTRIBUTES = frozenset(("app", "service", "_inflight", "_trace_prefix", "_numbers"))
 
 
@@ -78,7 +76,7 @@ class Wrapped:
         scope[MARK] = True
         deadline = loop.time() + setup.request_seconds
         trace = self._trace_prefix + next(self._numbers)
-        one = exchange.Exchange(scope, send, tracker, trace, deadline, _current_task(loop))
+        one = exchange.Exchange(scope, send, tracker, trace, deadline, asyncio.current_task(loop))
         one.source = receive
         found = arrival.note(scope["headers"])
         token = request.enter(one)
