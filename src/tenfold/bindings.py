@@ -92,16 +92,26 @@ class Bindings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def private_key(secret: str) -> str:
-    """What who asks a web process for its private pages (`/-/load`) must say in the header X-Tenfold-Key.
+    """What the runtime says in the header X-Tenfold-Key, to be shown a web process's private pages (`/-/load`).
 
-    Made from the service's secret, which nobody can read off it.
+    It opens nothing else: the debug key, which developers have, is another one.
     """
-    return hmac.digest(secret.encode(), b"tenfold private pages", hashlib.sha256).hex()
+    return _key(secret, b"tenfold private pages")
 
 
 def debug_key(secret: str) -> str:
     """What a request must say in the header Tenfold-Debug to get its own trace back. Never logged."""
-    return hmac.digest(secret.encode(), b"tenfold debug header", hashlib.sha256).hex()
+    return _key(secret, b"tenfold debug header")
+
+
+def is_key(said: bytes, key: str) -> bool:
+    """Whether this is the key that was said; takes as long for a wrong one as for the right one."""
+    return hmac.compare_digest(said, key.encode())
+
+
+def _key(secret: str, purpose: bytes) -> str:
+    """A key for one purpose, from which nobody can tell the service's secret."""
+    return hmac.digest(secret.encode(), purpose, hashlib.sha256).hex()
 
 
 def path_from_environment() -> Path | None:

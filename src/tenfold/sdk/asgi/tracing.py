@@ -5,7 +5,6 @@ begins. The header never reaches the app, whatever is in it; neither the key nor
 after the response has begun is not in the trace: it travels in the response's headers.
 """
 
-import hmac
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -34,7 +33,7 @@ def begin(said: bytes, one: "exchange.Exchange") -> None:
     """Take the header away; record the request if it holds the key."""
     one.scope["headers"] = [(name, value) for name, value in one.scope["headers"] if name != DEBUG]
     secret = one.tracker.settings.service.secret
-    if not secret or not hmac.compare_digest(said, bindings.debug_key(secret).encode()):
+    if not secret or not bindings.is_key(said, bindings.debug_key(secret)):
         return
     if one.scope["type"] == "http":
         name = bindings.server_from_environment() or "this process"
