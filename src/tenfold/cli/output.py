@@ -23,17 +23,6 @@ class _Console(Console):
 
 console = _Console(highlight=False)
 
-_COLOURS = {
-    "ready": "green",
-    "running": "green",
-    "up": "green",
-    "starting": "yellow",
-    "unready": "yellow",
-    "drain": "yellow",
-    "failed": "red",
-    "killed": "red",
-    "stopped": "dim",
-}
 _RISKS = {"none": "green", "low": "cyan", "medium": "yellow"}
 
 
@@ -61,7 +50,7 @@ def teller() -> Callable[[events.Event], None]:
     began = time.time()
 
     def say(event: events.Event) -> None:
-        colour = {"info": "default", "warning": "yellow", "error": "red"}[event.level]
+        colour = screen.LEVELS[event.level] or "default"
         took = f" [dim]({event.seconds:.2f} s)[/]" if event.seconds is not None else ""
         mark = screen.MARKS.get(event.kind, "·")
         console.print(f"[dim]{event.at - began:7.2f}[/] [{colour}]{mark} [/]", end="")
@@ -147,4 +136,4 @@ def _note(one: Json, server: Json) -> str:
 
 
 def _coloured(state: str) -> str:
-    return f"[{_COLOURS.get(state, 'default')}]{state}[/]"
+    return f"[{screen.COLOURS.get(state, 'yellow')}]{state}[/]"
