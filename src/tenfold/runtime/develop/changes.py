@@ -10,7 +10,7 @@ from pathlib import Path
 
 import watchfiles
 
-from tenfold.engines.granian import code
+from tenfold.runtime.develop import code
 
 STEP_MILLISECONDS = 20
 """Saves that follow each other faster than this are one change: an editor writes a file in several steps."""

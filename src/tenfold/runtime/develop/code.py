@@ -1,6 +1,6 @@
 """What counts as code while it is edited: the texts that a process loads when it starts, and keeps.
 
-Read by `runtime/develop`, which starts the app again when they change. Reads no file. (A release holds everything that
+Used by `changes`, which watches them. Reads no file. (A release holds everything that
 is in the folder, static files and data included: `kit/tree`.)
 """
 
