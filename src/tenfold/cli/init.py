@@ -119,8 +119,10 @@ async def _check(here: Path, topology: tiers.Topology, is_unchecked: bool) -> No
     if said:
         lines = said.splitlines()
         shown = "\n".join([*(["..."] if len(lines) > SHOWN_LINES else []), *lines[-SHOWN_LINES:]])
+        inside = (here / "__init__.py").exists()
+        above = f"This folder is a package: tenfold init belongs above it, in {here.parent}.\n" if inside else ""
         raise errors.BadInput(
-            f"{service.app or service.factory} was found, and cannot be started:\n\n{shown}\n\n"
+            f"{service.app or service.factory} was found, and cannot be started:\n\n{shown}\n\n{above}"
             "Nothing is written. Correct it and run tenfold init again, choose another app with --app MODULE:NAME, "
             "or write the file as it is with --no-check"
         )

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from tenfold import cli
 from tenfold.cli import init
 from tenfold.cli.adopt import candidates, sources, surroundings, writing
 from tenfold.topology import load
@@ -182,3 +184,13 @@ def test_several_apps_and_none_are_said_with_the_option_to_write(tmp_path: Path)
     older = sources.read(project(tmp_path / "old", main="from flask import Flask\napp = Flask('x')\n"))
     with pytest.raises(init.errors.BadInput, match=r"Flask .* is WSGI"):
         init._found([], older, made)
+
+
+def test_a_package_is_told_from_the_folder_that_it_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = project(tmp_path, shop__init="", shop__web="from . import nothing\n" + FASTAPI)
+    monkeypatch.chdir(made / "shop")
+
+    found = CliRunner().invoke(cli.group, ["init"])
+
+    assert f"tenfold init belongs above it, in {made}." in str(found.exception)
+    assert not (made / "shop" / "tenfold.toml").exists()
