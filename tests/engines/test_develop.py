@@ -151,6 +151,7 @@ async def test_a_day_of_work(tmp_path: Path) -> None:
         assert await screen.ended() < 5
         assert 0 == screen.process.returncode, screen.text
         assert "opensesame" not in screen.text
+        assert "the app's process ended" not in screen.text, "that is what Ctrl-C is for"
         refused = await service.try_tenfold("run", "--", "true")
         assert 1 == refused.code
         assert "tenfold dev" in refused.output

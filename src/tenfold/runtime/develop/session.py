@@ -63,6 +63,7 @@ async def run(wish: Wish) -> None:
         stack.push_async_callback(app.close)
         front = door.Door(lambda: _place(app))
         await stack.enter_async_context(front.serving(listening))
+        stack.callback(app.hush)
         _greet(wish, topology, listen)
         session = _Session(wish, database, front, app, _scope(wish.where, topology))
         await _until(stop, _work(session), _watch_over(database))

@@ -125,6 +125,11 @@ class Web:
             await running.end()
             self._restore_terminal()
 
+    def hush(self) -> None:
+        """It is about to end, and on a terminal it hears Ctrl-C itself: from now on that is no news."""
+        if self._watching is not None:
+            self._watching.cancel()
+
     async def close(self) -> None:
         """On return nothing is left."""
         spare, self._spare = self._spare, None
