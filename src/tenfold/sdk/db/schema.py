@@ -4,7 +4,7 @@ Run by `tenfold migrate` as the database's superuser, before new code starts. Id
 once, several runs at the same time wait for each other. Nothing here sends a NOTIFY: that would serialise commits.
 """
 
-VERSION = 1
+VERSION = 2
 """The newest step below."""
 
 _COMMIT = """
@@ -25,20 +25,7 @@ comment on column tenfold.commit.result is
 create index commit_with_key on tenfold.commit (created_at) where token >= 'ff000000-0000-8000-8000-000000000000';
 """
 
-_STEPS = (_COMMIT,)
-"""By version, from 1. A released step never changes."""
-
-_FUNCTIONS = """
-create or replace function tenfold.report_position() returns void
-    language plpgsql
-as $body$
-begin
-    raise notice using errcode = 'TF001', message = pg_current_wal_flush_lsn()::text;
-end
-$body$;
-comment on function tenfold.report_position() is
-    'Tells the client how far the log is flushed, in the same message as its COMMIT.';
-
+_REPORT_WRITE = """
 create or replace function tenfold.report_write() returns void
     language plpgsql
 as $body$
@@ -50,6 +37,21 @@ end
 $body$;
 comment on function tenfold.report_write() is
     'Tells the client, before its COMMIT, whether this transaction has written.';
+"""
+
+_STEPS = (_COMMIT, _REPORT_WRITE)
+"""By version, from 1. A released step never changes; what is new is one of its own, for databases that are there."""
+
+_FUNCTIONS = """
+create or replace function tenfold.report_position() returns void
+    language plpgsql
+as $body$
+begin
+    raise notice using errcode = 'TF001', message = pg_current_wal_flush_lsn()::text;
+end
+$body$;
+comment on function tenfold.report_position() is
+    'Tells the client how far the log is flushed, in the same message as its COMMIT.';
 
 create or replace function tenfold.timeline_history() returns text
     language sql
