@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from support import project
+from support import processes, project
 from tenfold import errors
 from tenfold.kit import clock, enclosure, process, tether
 from tenfold.runtime import lone_database, migrate, shared_database
@@ -88,14 +88,14 @@ async def test_it_dies_with_an_owner_that_is_killed_and_starts_again_at_once(fol
     )
     assert owner.stdout is not None
     assert b"started\n" == await owner.stdout.readline()
-    processes = running_in(folder)
-    assert len(processes) > 4
+    running = processes.running_in(folder)
+    assert len(running) > 4
     os.kill(owner.pid, signal.SIGKILL)
     await owner.wait()
 
     async with lone_database.running(folder, TOPOLOGY, durable=False) as again, connected(again.app()) as app:
         assert 1 == await app.fetchval("select 1")
-        assert not [one for one in processes if one.is_alive]
+        assert not [one for one in running if one.is_alive]
 
 
 async def test_a_power_cut_loses_nothing_that_was_committed(folder: Path) -> None:
@@ -103,7 +103,7 @@ async def test_a_power_cut_loses_nothing_that_was_committed(folder: Path) -> Non
     async with connected(started.app()) as app:
         await app.execute("create table kept (id int); insert into kept values (1)")
     await started.cut()
-    assert not running_in(folder)
+    assert not processes.running_in(folder)
     async with lone_database.running(folder, TOPOLOGY) as again, connected(again.app()) as app:
         assert 1 == await app.fetchval("select count(*) from kept")
 
@@ -140,20 +140,6 @@ async def test_a_standby_streams_and_can_be_promoted(tmp_path: Path) -> None:
         await standby.stop()
     finally:
         await primary.cut()
-
-
-def running_in(folder: Path) -> list[process.Identity]:
-    """Processes that work in this folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                where = (entry / "cwd").readlink()
-            except OSError:
-                continue
-            if where.is_relative_to(folder) and (identity := process.identify(int(entry.name))):
-                found.append(identity)
-    return found
 
 
 MEMBER = """
@@ -196,7 +182,7 @@ async def test_processes_that_come_at_once_share_one_until_the_last_has_left(fol
         one.stdin.close()
         assert is_last == await said(one)
         await one.wait()
-    assert await clock.until(lambda: answer(not running_in(folder)), seconds=10)
+    assert await clock.until(lambda: answer(not processes.running_in(folder)), seconds=10)
     assert not is_there(folder)
 
 
@@ -214,7 +200,7 @@ async def test_a_shared_one_outlives_its_starter_and_dies_with_the_last_even_whe
     second.kill()
     third.kill()
     await asyncio.gather(second.wait(), third.wait())
-    assert await clock.until(lambda: answer(not running_in(folder)), seconds=10)
+    assert await clock.until(lambda: answer(not processes.running_in(folder)), seconds=10)
     shared_database.remove_abandoned(folder.parent)
     assert not is_there(folder)
 
@@ -241,7 +227,7 @@ def postmasters(folder: Path) -> list[process.Identity]:
     argument = f"{folder}/data/postgres".encode()
     return [
         one
-        for one in running_in(folder)
+        for one in processes.running_in(folder)
         if (words := Path(f"/proc/{one.pid}/cmdline").read_bytes().split(b"\0"))
         and words[0].endswith(b"/postgres")
         and argument in words
@@ -264,10 +250,10 @@ async def test_a_tethered_program_ends_when_asked_or_let_go(
         )
 
     asked, let_go = await sleeper(), await sleeper()
-    assert await clock.until(lambda: answer(len(running_in(tmp_path)) >= 2), seconds=10)
+    assert await clock.until(lambda: answer(len(processes.running_in(tmp_path)) >= 2), seconds=10)
     await asked.stop(10.0)
     assert not asked.is_alive
     assert let_go.is_alive
     let_go.let_go()
     assert await let_go.ended(10.0) is not None
-    assert await clock.until(lambda: answer(not running_in(tmp_path)), seconds=10)
+    assert await clock.until(lambda: answer(not processes.running_in(tmp_path)), seconds=10)

@@ -32,17 +32,8 @@ COMMIT = b"report_position"
 async def cluster(tmp_path: Path) -> AsyncIterator[postgres_cluster.Cluster]:
     async with postgres_cluster.cluster(tmp_path, NETWORK, replicas=1) as made:
         await orm.prepare(made)
-        await replicate_synchronously(made)
+        await made.replicate_synchronously()
         yield made
-
-
-async def replicate_synchronously(cluster: postgres_cluster.Cluster) -> None:
-    await cluster.primary.configure(synchronous_standby_names="*")
-
-    async def is_synchronous() -> bool:
-        return bool(await cluster.primary.sql("select count(*) from pg_stat_replication where sync_state = 'sync'"))
-
-    assert await clock.until(is_synchronous, seconds=20, pause_seconds=0.02)
 
 
 @dataclass

@@ -42,18 +42,8 @@ WAYS = ("run", "key", "duplicates", "statement", "transaction")
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres_cluster.Cluster]:
     with write_database.running(tmp_path_factory.mktemp("lost"), NETWORK, replicas=1) as made:
-        asyncio.run(replicate_synchronously(made))
+        asyncio.run(made.replicate_synchronously())
         yield made
-
-
-async def replicate_synchronously(cluster: postgres_cluster.Cluster) -> None:
-    """From now on a commit returns when the replica has it too."""
-    await cluster.primary.configure(synchronous_standby_names="*")
-
-    async def is_synchronous() -> bool:
-        return bool(await cluster.primary.sql("select count(*) from pg_stat_replication where sync_state = 'sync'"))
-
-    assert await clock.until(is_synchronous, seconds=20, pause_seconds=0.02)
 
 
 @dataclass
@@ -200,7 +190,7 @@ async def one_round(world: World, way: str, name: str, *, has_failover: bool) ->
     door.disarm()
     if has_failover:
         await world.cluster.rejoin(old)
-        await replicate_synchronously(world.cluster)
+        await world.cluster.replicate_synchronously()
 
 
 async def lose_answers(world: World, rounds: int, failover_every: int, chance: random.Random) -> None:

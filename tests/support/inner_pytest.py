@@ -8,6 +8,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from support import processes
 from tenfold.kit import process
 
 TOPOLOGY = """
@@ -153,14 +154,4 @@ def left_behind(folder: Path) -> list[Path]:
 
 def servers(folder: Path) -> list[process.Identity]:
     """The processes of PostgreSQL of pytest's runs in this project."""
-    used = left_behind(folder)
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                where = (entry / "cwd").readlink()
-            except OSError:
-                continue
-            if any(where.is_relative_to(one) for one in used) and (identity := process.identify(int(entry.name))):
-                found.append(identity)
-    return found
+    return processes.running_in(*left_behind(folder))

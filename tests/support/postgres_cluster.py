@@ -59,15 +59,6 @@ host all {USER} 127.0.0.0/8 scram-sha-256
 host all postgres 127.0.0.0/8 trust
 host replication postgres 127.0.0.0/8 trust
 """
-
-TIMELINE_HISTORY = """
-create schema if not exists tenfold;
-grant usage on schema tenfold to public;
-create or replace function tenfold.timeline_history() returns text language sql security definer as $$
-  select pg_read_file('pg_wal/' || name) from pg_ls_dir('pg_wal') as name
-   where name ~ '^[0-9A-F]{8}\\.history$' order by name desc limit 1
-$$;
-"""
 """What the migrations make; here for tests that do without them."""
 
 
@@ -296,6 +287,15 @@ class Cluster:
         self._make_standby(server)
         await server.start()
         await self.until_streaming(server)
+
+    async def replicate_synchronously(self) -> None:
+        """From now on a commit returns when a replica has it too."""
+        await self.primary.configure(synchronous_standby_names="*")
+
+        async def is_synchronous() -> bool:
+            return bool(await self.primary.sql("select count(*) from pg_stat_replication where sync_state = 'sync'"))
+
+        assert await clock.until(is_synchronous, seconds=20, pause_seconds=0.02)
 
     async def until_streaming(self, replica: Server) -> None:
         """Return when the primary streams to this replica."""
