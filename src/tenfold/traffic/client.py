@@ -156,7 +156,9 @@ def redirected(request: Request, answer: Answer, origin: connections.Origin) -> 
     there = urlsplit(urljoin(here + request.path, location))
     if not location or f"{there.scheme}://{there.netloc}" != here:
         return Failure(
-            Reason.GARBLED, f"answered {answer.status} with location {location!r}, a path of {here} expected"
+            Reason.GARBLED,
+            f"answered {answer.status} with location {location!r}, a path of {here} expected; "
+            "where it leads elsewhere on purpose, ask with redirects=False",
         )
     path = there.path + (f"?{there.query}" if there.query else "") or "/"
     if answer.status in (307, 308) or request.method in ("GET", "HEAD"):

@@ -100,7 +100,8 @@ class User:
 
         `name` groups requests in the report (give one to paths with ids). `write` makes it a write that is checked
         later. `expect`: the statuses that are right; without it any below 400. Redirects are followed as a browser
-        does, within the same request. Raises `RequestFailed`, recorded already, for everything else.
+        does, within the same request, unless `redirects` is False. Raises `RequestFailed`, recorded already, for
+        everything else.
         """
         trace = uuid.uuid4().hex
         headers = {"traceparent": f"00-{trace}-{trace[:16]}-01", **(headers or {})}
