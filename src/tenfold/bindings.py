@@ -92,7 +92,7 @@ class Bindings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def private_key(secret: str) -> str:
-    """What the runtime says in the header X-Tenfold-Key, to be shown a web process's private pages (`/-/load`).
+    """What the runtime says in the header Tenfold-Key, to be shown a web process's private pages (`/-/load`).
 
     It opens nothing else: the debug key, which developers have, is another one.
     """

@@ -378,4 +378,4 @@ async def test_every_worker_says_what_it_carries_to_whoever_knows_the_key(tmp_pa
         assert await clock.until(both_have_answered, seconds=20, pause_seconds=0)
         assert any(bound >= 0.6 for one in heard.values() for bound, _ in one["latencies"])
         assert 404 == (await get(seat, "/-/load"))[0]
-        assert 404 == (await admin.get(seat.address, 8000, "/-/load", {"X-Tenfold-Key": "guess"}))[0]
+        assert 404 == (await admin.get(seat.address, 8000, "/-/load", {"Tenfold-Key": "guess"}))[0]

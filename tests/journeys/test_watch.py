@@ -74,7 +74,7 @@ async def _runtime_gone_and_back(
 async def _figures(shop: project.Project) -> None:
     """Requests are counted, by both workers of the web server; and nobody outside can read where."""
     key = bindings.private_key(bindings.load(shop.folder / ".tenfold" / "bindings.json").service.secret)
-    async with aiohttp.ClientSession(headers={"X-Tenfold-Key": key}) as client:
+    async with aiohttp.ClientSession(headers={"Tenfold-Key": key}) as client:
         async with client.get(f"{shop.url}/-/load") as answer:
             assert 404 == answer.status
         figures: dict[str, Any] = {}

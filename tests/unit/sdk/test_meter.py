@@ -70,7 +70,7 @@ def test_memory_stays_bounded_while_seconds_pass() -> None:
 
 
 async def load_of(app: Any, key: bytes = KEY) -> asgi.Response:
-    return await asgi.get(app, "/-/load", headers=[(b"x-tenfold-key", key)])
+    return await asgi.get(app, "/-/load", headers=[(b"tenfold-key", key)])
 
 
 @pytest.mark.anyio

@@ -18,7 +18,7 @@ MOST_BYTES = 64 * 1024
 
 async def load(seat: engines.Seat) -> dict[str, Any] | None:
     """What one of its workers carries (`/-/load`), whichever took the connection; None when none says so in time."""
-    key = {"X-Tenfold-Key": bindings.private_key(seat.secrets.signing)}
+    key = {"Tenfold-Key": bindings.private_key(seat.secrets.signing)}
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             status, body = await get(seat.address, seat.process.port, "/-/load", key)

@@ -12,7 +12,7 @@ from typing import Any
 from tenfold import bindings
 from tenfold.sdk.asgi import answers, inflight, protocol
 
-KEY = b"x-tenfold-key"
+KEY = b"tenfold-key"
 
 
 def load(scope: protocol.Scope, tracker: inflight.InFlight) -> answers.Answer:
