@@ -18,15 +18,15 @@ def apply(ctx: click.Context, yes: bool) -> None:
     project.run(shown(where, text, yes))
 
 
-async def shown(where: paths.Paths, text: str, yes: bool, *, writes_file: bool = False) -> bool:
-    """Show the plan, ask, apply. False when there was nothing to do. `writes_file`: a climb; it keeps the release."""
+async def shown(where: paths.Paths, text: str, yes: bool, *, is_climb: bool = False) -> bool:
+    """Show the plan, ask, apply. False when there was nothing to do. A climb writes the file, and keeps the release."""
     client = project.connect(where)
-    body = await client.plan(text, keeps_release=writes_file)
+    body = await client.plan(text, keeps_release=is_climb)
     output.plan(body)
-    if not body["steps"] and not writes_file:
+    if not body["steps"] and not is_climb:
         return False
     if not yes:
         project.confirm("Apply?")
-    done = await client.apply(text, output.teller(), writes_file=writes_file, keeps_release=writes_file)
+    done = await client.apply(text, output.teller(), writes_file=is_climb, keeps_release=is_climb)
     output.console.print(f"[bold green]done[/] in {done['steps']} steps")
     return True

@@ -50,7 +50,7 @@ async def _walk(where: paths.Paths, road: tuple[rungs.Rung, ...], skipped: tuple
         text = project.text(where)
         changed = edit.apply(text, rungs.edits(load.parse(text, str(where.topology)), rung, skipped))
         started = time.monotonic()
-        await apply.shown(where, changed, yes, writes_file=True)
+        await apply.shown(where, changed, yes, is_climb=True)
         await _verify(where)
         output.console.print(
             f"now on rung {rung.number}, [bold]{rung.name}[/], after {time.monotonic() - started:.1f} s"
