@@ -322,9 +322,11 @@ def create():
 '''
 
 TEMPLATE = """
-import asyncio, asyncpg
+import asyncio, asyncpg, os
 
 def pytest_tenfold_template(url):
+    assert os.environ["DATABASE_URL"] == url, "where alembic's env.py may look"
+
     async def migrate():
         connection = await asyncpg.connect(url)
         await connection.execute("create table visit (id bigint generated always as identity)")

@@ -90,12 +90,11 @@ class Databases:
         return name
 
     async def _make_template(self, name: str) -> None:
-        """Under another name until it is complete."""
-        unfinished = f"{name}_unfinished"
-        await self._drop(unfinished)
-        await self._run(f"create database {admin.quoted_name(unfinished)} owner {self._owner}")
-        await self._prepare(self.place, unfinished)
-        await self._run(f"alter database {admin.quoted_name(unfinished)} rename to {admin.quoted_name(name)}")
+        """Until it is complete it has the name of the tests' database: `DATABASE_URL` leads migrations to it."""
+        await self._drop(self._name)
+        await self._run(f"create database {admin.quoted_name(self._name)} owner {self._owner}")
+        await self._prepare(self.place, self._name)
+        await self._run(f"alter database {admin.quoted_name(self._name)} rename to {admin.quoted_name(name)}")
 
     async def _take_spare(self, template: str) -> str:
         """The clone that was made ahead; empty when there is none of this template."""

@@ -28,7 +28,8 @@ class Hooks:
 
     @pytest.hookspec
     def pytest_tenfold_template(self, url: str) -> None:
-        """Migrate by other means than SQL files: `url` is the address of a database that is to be the template.
+        """Migrate by other means than SQL files: `url` is the address of a database that is to be the template, and
+        meanwhile `DATABASE_URL` too.
 
         Called once a run, after tenfold's own tables and the SQL files. Alembic: command.upgrade(config, "head").
         """

@@ -49,6 +49,8 @@ class Project:
     env: tuple[tuple[str, str], ...] = ()
     """`[service] env`."""
     env_file: str = ""
+    url_scheme: str = "postgresql"
+    """`[database] url_scheme`."""
 
     def topology(self) -> "tiers.Topology":
         """The whole file, checked, with pytest's options in it. Raises BadInput with every problem."""
@@ -95,11 +97,10 @@ def _file_in(folder: Path) -> Path | None:
 def _read(file: Path) -> Project:
     """What the import of the app depends on. A file that cannot be read is judged later, when it is needed."""
     try:
-        service: Any = tomllib.loads(file.read_text(encoding="utf-8")).get("service", {})
+        said = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        service = {}
-    if not isinstance(service, dict):
-        service = {}
+        said = {}
+    service, database = _section(said, "service"), _section(said, "database")
     env = service.get("env", {})
     return Project(
         file=file.absolute(),
@@ -107,7 +108,13 @@ def _read(file: Path) -> Project:
         name=str(service.get("name", "app")),
         env=tuple((name, value) for name, value in env.items() if isinstance(value, str)),
         env_file=str(service.get("env_file", "")),
+        url_scheme=str(database.get("url_scheme", "postgresql")),
     )
+
+
+def _section(said: dict[str, Any], name: str) -> dict[str, Any]:
+    found = said.get(name, {})
+    return found if isinstance(found, dict) else {}
 
 
 def environment(found: Project) -> dict[str, str]:

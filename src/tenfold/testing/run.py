@@ -95,9 +95,13 @@ class Run:
         self._databases = databases.Databases(self._shared, self._recipe)
 
     async def _prepare(self, place: lone_database.Place, name: str) -> None:
-        """Migrate the template: tenfold's tables, the SQL files, and then what the user does."""
+        """Migrate the template: tenfold's tables, the SQL files, and then what the user does with `DATABASE_URL`."""
         await place.migrate(self._recipe.migrations, name)
-        await asyncio.to_thread(self._template, place.app(name).url)
+        self.door.lead_to((place.node.host, place.node.port))
+        try:
+            await asyncio.to_thread(self._template, self.setting.app_url)
+        finally:
+            self.door.cut()  # a session that stays open would be in the way of the rename
 
     async def _take(self, *, is_rehearsal: bool) -> FreshDatabase:
         if is_rehearsal:

@@ -55,6 +55,11 @@ class Setting:
         port = self.door.getsockname()[1]
         return f"postgresql://{self.project.name}:{self.run}@127.0.0.1:{port}/{self.database}"
 
+    @property
+    def app_url(self) -> str:
+        """The same as the app's library wants it: `[database] url_scheme`."""
+        return self.url.replace("postgresql", self.project.url_scheme, 1)
+
     def enter(self, *, may_replace_url: bool) -> None:
         """Put it all into the environment, and the app's folder where modules are looked for."""
         self._patch.setenv(BINDINGS, str(self.bindings))
@@ -67,7 +72,7 @@ class Setting:
 
     def replace_url(self) -> None:
         """From now on `DATABASE_URL` is the tests'."""
-        self._patch.setenv(URL, self.url)
+        self._patch.setenv(URL, self.app_url)
 
     def leave(self) -> None:
         """Undo `enter`."""
