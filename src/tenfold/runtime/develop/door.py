@@ -91,7 +91,7 @@ class Door:
         try:
             await self._serve(reader, writer)
         except (OSError, asyncio.CancelledError):
-            pass  # either side has left, or the door closes: nobody is left to tell
+            pass  # either side has left, or the door closes; asyncio's streams would report a cancelled task as a crash
         finally:
             self._open.discard(task)
             self._busy.discard(reader)
