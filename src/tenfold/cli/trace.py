@@ -151,12 +151,21 @@ def _tell(call: visits.Call, visit: visits.Visit, there: Target) -> None:
     trace_tree.show(trace_tree.whole(call, visit), output.console)
     say()
     say(_outcome(visit), markup=False, soft_wrap=True, style="" if visit.answer else "red")
+    if hint := _hint(visit, there):
+        say(hint, style="yellow" if there.is_own else "dim")
+
+
+def _hint(visit: visits.Visit, there: Target) -> str:
+    """What to know, or do, when the whole story is not in the tree."""
+    if visit.failure is not None and visit.failure.reason is connection.Reason.UNTRUSTED:
+        return "to believe it: --ca FILE; to believe any certificate: --insecure"
     if not there.is_own:
-        say("not this service's: sent without the debug key, so only the client's own times are known", style="dim")
-    elif visit.answer is None:
-        say("is the service up? tenfold status; start it with: tenfold up -d", style="yellow")
-    elif not visit.answer.header("tenfold-trace"):
-        say("no web server told its part: the balancer answered, or the app did without tenfold", style="yellow")
+        return "not this service's: sent without the debug key, so only the client's own times are known"
+    if visit.answer is None:
+        return "is the service up? tenfold status; start it with: tenfold up -d"
+    if not visit.answer.header("tenfold-trace"):
+        return "no web server told its part: the balancer answered, or the app did without tenfold"
+    return ""
 
 
 def _outcome(visit: visits.Visit) -> str:

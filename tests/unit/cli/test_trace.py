@@ -57,6 +57,14 @@ def test_a_path_without_a_service_is_bad_input() -> None:
         target("/", None)
 
 
+def test_a_certificate_that_is_not_believed_is_not_taken_for_a_service_that_is_down() -> None:
+    refused = visits.Visit(failure=connection.Failure(connection.Reason.REFUSED, "no connection"))
+    untrusted = visits.Visit(failure=connection.Failure(connection.Reason.UNTRUSTED, "self-signed"))
+
+    assert "is the service up?" in trace._hint(refused, target("/"))
+    assert "--ca FILE" in trace._hint(untrusted, target("/"))
+
+
 # the tree
 
 ORIGIN = connection.Origin("http", "127.0.0.1", 8080)
