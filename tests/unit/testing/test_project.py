@@ -34,6 +34,13 @@ def test_the_nearest_topology_above_what_is_tested_counts(tmp_path: Path) -> Non
     )
 
 
+def test_the_url_begins_as_the_topology_says(tmp_path: Path) -> None:
+    write(tmp_path, TOPOLOGY + '[database]\nurl_scheme = "postgresql+asyncpg"\n')
+    found = project.find(options(), tmp_path, [str(tmp_path)])
+    assert found is not None
+    assert "postgresql+asyncpg" == found.url_scheme
+
+
 def test_an_option_names_another_folder_and_another_app(tmp_path: Path) -> None:
     write(tmp_path)
     shop = write(tmp_path / "shop")
