@@ -3,7 +3,7 @@
 Called for `tenfold status`. Each has a code that does not change, a severity, and a sentence for a person.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,11 +31,16 @@ class Condition:
     subject: str = ""
 
 
-def conditions(snapshot: snapshots.Snapshot, topology: tiers.Topology, free_bytes: int) -> tuple[Condition, ...]:
-    """Everything that is not as it should be, what is worst first. A service that is stopped has no troubles."""
-    if not any(one.state is ServerState.RUNNING for one in snapshot.servers):
-        return tuple(_disk(free_bytes))
-    found = [*_service(snapshot), *_databases(snapshot, topology), *_servers(snapshot), *_disk(free_bytes)]
+def conditions(
+    snapshot: snapshots.Snapshot, topology: tiers.Topology, free_bytes: int, others: Iterable[Condition] = ()
+) -> tuple[Condition, ...]:
+    """Everything that is not as it should be, what is worst first. A service that is stopped has few troubles.
+
+    `others`: what the snapshot cannot show, such as the state of files.
+    """
+    found = [*_disk(free_bytes), *others]
+    if any(one.state is ServerState.RUNNING for one in snapshot.servers):
+        found = [*_service(snapshot), *_databases(snapshot, topology), *_servers(snapshot), *found]
     return tuple(sorted(found, key=lambda one: one.severity != "error"))
 
 

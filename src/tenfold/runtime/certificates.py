@@ -5,7 +5,6 @@ doors read the checked copy below `.tenfold/tls/` alone, never a file of the use
 time is passed in; nothing here touches what runs.
 """
 
-import dataclasses
 import datetime
 import os
 from collections.abc import Iterator
@@ -107,30 +106,30 @@ def discard_others(topology: tiers.Topology, where: paths.Paths) -> None:
             copy.unlink(missing_ok=True)
 
 
-def added(body: Json, topology: tiers.Topology, where: paths.Paths, at: datetime.datetime) -> Json:
-    """What `tenfold status` says, with the certificate (None under plain HTTP) and what is wrong with it."""
+def described(topology: tiers.Topology, where: paths.Paths) -> Json | None:
+    """The certificate as `tenfold status` has it; None under plain HTTP."""
     tls = topology.service.tls
     if tls is None:
-        return {**body, "certificate": None}
+        return None
     copy = kept(tls, where)
-    described = {
+    return {
         "source": "self-signed" if tls.is_self_signed else tls.certificate,
         "names": list(copy.names) if copy else [],
         "ends": copy.ends.isoformat() if copy else "",
         "fingerprint": copy.fingerprint if copy else "",
     }
-    wrong = [dataclasses.asdict(one) for one in _conditions(topology, where, at, copy)]
-    return {**body, "certificate": described, "conditions": [*body["conditions"], *wrong]}
 
 
-def _conditions(
-    topology: tiers.Topology, where: paths.Paths, at: datetime.datetime, copy: certificates.Certificate | None
-) -> Iterator[conditions.Condition]:
+def troubles(topology: tiers.Topology, where: paths.Paths, at: datetime.datetime) -> Iterator[conditions.Condition]:
+    """What is wrong with the certificate that is served, and with the files that the topology names."""
+    tls = topology.service.tls
+    copy = kept(tls, where) if tls is not None else None
+    advice = "" if tls is None or tls.is_self_signed else "; put a renewed one in its place"
     if copy is not None and copy.remaining(at) <= datetime.timedelta():
-        text = f"the front door's certificate expired on {certificates.day(copy.ends)}: clients refuse it"
+        text = f"the front door's certificate expired on {certificates.day(copy.ends)}: clients refuse it{advice}"
         yield conditions.Condition("certificate_expired", "error", text)
     elif copy is not None and copy.remaining(at) <= datetime.timedelta(days=WARNED_DAYS[0]):
-        text = f"the front door's certificate expires on {certificates.day(copy.ends)}"
+        text = f"the front door's certificate expires on {certificates.day(copy.ends)}{advice}"
         yield conditions.Condition("certificate_expires", "warning", text)
     try:
         ensure_usable(topology, where, at)

@@ -6,6 +6,7 @@ Called by the runtime for `tenfold status`; adds to what `report` makes. Pure bu
 import dataclasses
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ Json = dict[str, Any]
 
 
 def added(
-    body: Json, snapshot: snapshots.Snapshot, topology: tiers.Topology, carried: traffic.Traffic, state: Path
+    body: Json,
+    snapshot: snapshots.Snapshot,
+    topology: tiers.Topology,
+    carried: traffic.Traffic,
+    state: Path,
+    others: Iterable[conditions.Condition] = (),
 ) -> Json:
-    """The status with its figures. `state` is the folder whose disk must not be full."""
-    troubles = conditions.conditions(snapshot, topology, free_bytes(state))
+    """The status with its figures. `state`: the folder whose disk must not be full. `others`: further conditions."""
+    troubles = conditions.conditions(snapshot, topology, free_bytes(state), others)
     return {
         **body,
         "traffic": totals(carried),

@@ -104,8 +104,9 @@ class Runtime:
         snapshot, carried = await asyncio.gather(self.snapshot(), self.sampler.now(self.seats))
         body = report.status(snapshot, topology, self.journal, is_changing=self.changing.locked())
         body["change"] = figures.change(self.journal) if self.changing.locked() else None
-        body = figures.added(body, snapshot, topology, carried, self.where.state)
-        return certificates.added(body, topology, self.where, certificates.now())
+        body["certificate"] = certificates.described(topology, self.where)
+        troubles = tuple(certificates.troubles(topology, self.where, certificates.now()))
+        return figures.added(body, snapshot, topology, carried, self.where.state, troubles)
 
     async def plan(self, text: str, *, keeps_release: bool = False) -> Json:
         """The plan to this topology, without doing anything. `keeps_release`: code that has changed does not count."""

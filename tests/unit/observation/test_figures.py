@@ -162,6 +162,14 @@ def test_a_healthy_service_has_no_conditions() -> None:
     assert [] == codes(look())
 
 
+def test_what_is_worst_comes_first_also_of_what_the_snapshot_cannot_show() -> None:
+    expired = conditions.Condition("certificate_expired", "error", "it has expired")
+    killed = with_server(look(), "database-3", state=snapshots.ServerState.KILLED)
+    found = conditions.conditions(killed, TOPOLOGIES["replicated"], PLENTY, [expired])
+
+    assert ["certificate_expired", "server_killed"] == [one.code for one in found]
+
+
 def test_a_killed_server_and_one_that_died_are_told_apart() -> None:
     killed = with_server(look(), "database-3", state=snapshots.ServerState.KILLED)
 

@@ -10,6 +10,7 @@ from support import frontdoor
 from support.certificates import NOW, Authority, Pair
 from tenfold import errors
 from tenfold.kit import certificate
+from tenfold.observation import conditions as observed
 from tenfold.runtime import certificates, events, paths, renewal
 from tenfold.topology import load, tiers
 
@@ -42,8 +43,8 @@ def fingerprint(pair: Pair) -> str:
     return certificate.read(pair.certificate, pair.key).fingerprint
 
 
-def conditions(wanted: tiers.Topology, where: paths.Paths, at: datetime.datetime) -> list[dict[str, str]]:
-    return list(certificates.added({"conditions": []}, wanted, where, at)["conditions"])
+def conditions(wanted: tiers.Topology, where: paths.Paths, at: datetime.datetime) -> list[observed.Condition]:
+    return list(certificates.troubles(wanted, where, at))
 
 
 class Watched:
@@ -138,8 +139,8 @@ async def test_files_that_are_bad_are_refused_before_a_change_and_change_nothing
     assert ["certificate_refused"] == await watched.look(*(NOW + n * SECOND for n in range(3, 20)))
     assert fingerprint(good) == kept(wanted, where).fingerprint
     (condition,) = conditions(wanted, where, NOW)
-    assert ("certificate_refused", "warning") == (condition["code"], condition["severity"])
-    assert words in condition["text"]
+    assert ("certificate_refused", "warning") == (condition.code, condition.severity)
+    assert words in condition.text
 
 
 async def test_a_renewal_that_writes_the_certificate_before_its_key_is_never_half_taken(where: paths.Paths) -> None:
@@ -165,7 +166,7 @@ async def test_an_end_that_comes_is_told_some_days_before_and_when_it_has_come(w
 
     told = {day: await watched.look(NOW + day * DAY, NOW + day * DAY + SECOND) for day in (0, 5, 7, 10, 17, 18, 21, 22)}
 
-    codes = {day: [one["code"] for one in conditions(wanted, where, NOW + day * DAY)] for day in (0, 7, 21)}
+    codes = {day: [one.code for one in conditions(wanted, where, NOW + day * DAY)] for day in (0, 7, 21)}
     assert {0: [], 7: ["certificate_expires"], 21: ["certificate_expired", "certificate_refused"]} == codes
     expected = {7: ["certificate_expires"], 17: ["certificate_expires"], 21: ["certificate_expired"]}
     assert expected == {day: kinds for day, kinds in told.items() if kinds}
