@@ -54,10 +54,16 @@ def teller() -> Callable[[events.Event], None]:
         took = f" [dim]({event.seconds:.2f} s)[/]" if event.seconds is not None else ""
         mark = screen.MARKS.get(event.kind, "·")
         console.print(f"[dim]{event.at - began:7.2f}[/] [{colour}]{mark} [/]", end="")
-        console.print(event.text, style=colour, markup=False, end="", soft_wrap=True)
+        console.print(_brief(event), style=colour, markup=False, end="", soft_wrap=True)
         console.print(took)
 
     return say
+
+
+def _brief(event: events.Event) -> str:
+    """What the command ends with as its error, log and all, is not told twice."""
+    lines = event.text.splitlines()
+    return f"{lines[0]}\n{lines[-1]}" if event.kind == "going_back" else event.text
 
 
 def status(body: Json) -> None:

@@ -112,6 +112,7 @@ class Runtime:
         """The plan to this topology, without doing anything. `keeps_release`: code that has changed does not count."""
         topology = load.parse(text, str(self.where.topology))
         certificates.ensure_usable(topology, self.where, certificates.now())
+        deploy.ensure_canary_fits(self.shelf.wanted, topology)
         candidate = None if keeps_release else await self.shelf.candidate(topology)
         return report.plan(await self._plan(seats.Seats(self.where, self.store, self.secrets, topology, candidate)))
 
@@ -287,7 +288,7 @@ class Runtime:
 
 
 def _undone(done: int, former: Goal, wanted: Goal) -> str:
-    text = f"Undone in {done} steps: the service is as it was before."
+    text = f"{f'Undone in {done} steps' if done else 'Nothing had to be undone'}: the service is as it was before."
     if former.releases == wanted.releases:
         return text
     return f"{text} Release {former.releases.current} serves on; put the code right, and try again."

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tenfold import cli
-from tenfold.runtime import paths
+from tenfold.cli import output
+from tenfold.runtime import events, paths
 
 NOW = time.time()
 
@@ -90,3 +91,15 @@ def test_before_the_first_start_it_says_how_to_begin(where: paths.Paths) -> None
     where.events.unlink()
 
     assert "no events yet; start with: tenfold up -d" in call().stderr
+
+
+def test_a_change_that_fails_does_not_tell_its_log_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "step 1/1 (start granian) failed: last lines of the log:\n  ImportError\nGoing back to what was there before."
+    )
+    output.teller()(events.Event(NOW, "going_back", text, level="error"))
+
+    shown = capsys.readouterr().out
+    assert "failed: last lines" in shown
+    assert "Going back" in shown
+    assert "ImportError" not in shown, "that is in the error, with which the command ends"
