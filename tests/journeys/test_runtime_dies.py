@@ -2,13 +2,15 @@
 
 import asyncio
 import random
+import sys
 from pathlib import Path
 
 import pytest
 
 from support import project
-from tenfold import traffic
-from tenfold.kit import clock
+from tenfold import errors, traffic
+from tenfold.kit import clock, process
+from tenfold.runtime import client, paths
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(290)]
 
@@ -25,6 +27,40 @@ async def test_a_killed_runtime_is_not_noticed_and_nothing_is_started_twice(tmp_
             await shop.tenfold("up", "-d")
             assert before == shop.alive()
         await shop.ensure_nothing_lost(load.report)
+
+
+OTHER_VERSION = """
+import asyncio, sys
+from pathlib import Path
+from tenfold.runtime import client, daemon, paths
+client.own_version = lambda: "0.0.9"
+asyncio.run(daemon._detached_main(paths.Paths(Path(sys.argv[1]))))
+"""
+
+
+async def test_a_runtime_of_another_version_leaves_to_the_one_that_is_installed(tmp_path: Path) -> None:
+    async with project.shop(tmp_path) as shop:
+        await shop.tenfold("up", "-d")
+        before = shop.alive()
+        shop.kill_runtime()
+        where = paths.Paths(shop.folder / "tenfold.toml")
+        argv = [sys.executable, "-c", OTHER_VERSION, str(where.topology)]
+        older = process.Detached.start(argv, log=where.log, env={}, directory=shop.folder)
+        await clock.until(lambda: says(where, "0.0.9"), seconds=30)
+
+        await shop.tenfold("up", "-d")
+
+        assert older.poll() == 0
+        assert await says(where, client.own_version())
+        assert before == shop.alive()
+
+
+async def says(where: paths.Paths, version: str) -> bool:
+    """Whether a runtime answers, and is of this version."""
+    try:
+        return version == (await client.Client(where.control).hello())["tenfold"]
+    except errors.NotRunning:
+        return False
 
 
 async def test_a_runtime_killed_in_the_middle_of_a_climb_is_followed_by_one_that_finishes(

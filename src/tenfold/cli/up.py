@@ -38,9 +38,7 @@ async def _detached(where: paths.Paths, text: str) -> None:
     say = output.teller()
     runtime = project.connect(where)
     is_ours = False
-    try:
-        await runtime.hello()
-    except errors.NotRunning:
+    if not await _is_there(runtime, where):
         await daemon.start_detached(where, say)
         is_ours = True
     try:
@@ -50,6 +48,18 @@ async def _detached(where: paths.Paths, text: str) -> None:
             await runtime.leave()
         raise
     output.console.print(f"[bold green]ready[/] {_url(text, where)}   tenfold status, tenfold down")
+
+
+async def _is_there(runtime: client.Client, where: paths.Paths) -> bool:
+    """Whether a runtime of this tenfold answers. One of another version leaves first, and what runs serves on."""
+    try:
+        found = await runtime.hello()
+    except errors.NotRunning:
+        return False
+    if found.get("tenfold") != client.own_version():
+        await daemon.end(where)
+        return False
+    return True
 
 
 async def _is_used(runtime: client.Client) -> bool:

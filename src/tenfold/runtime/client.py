@@ -1,6 +1,7 @@
 """Talks to a running runtime over its control socket. Called by the command line."""
 
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from tenfold.runtime import deploy, events
 Json = dict[str, Any]
 
 
+def own_version() -> str:
+    """The version of tenfold that is installed here: a runtime goes on as the one that started it."""
+    return metadata.version("tenfold")
+
+
 class Client:
     """One runtime. Every call raises NotRunning when none answers, BadInput or RuntimeFailure as the runtime says."""
 
@@ -20,7 +26,7 @@ class Client:
         self._socket = socket
 
     async def hello(self) -> Json:
-        """Nothing but proof that a runtime answers."""
+        """Proof that a runtime answers, and of which version of tenfold it is (one before 0.1.0 does not say)."""
         return await self._call("GET", "/v1/hello")
 
     async def status(self) -> Json:

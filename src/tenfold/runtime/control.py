@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from tenfold import errors
-from tenfold.runtime import deploy, events
+from tenfold.runtime import client, deploy, events
 
 Json = dict[str, Any]
 
@@ -95,7 +95,7 @@ class _Routes:
         self._stop = stop
 
     async def hello(self, _: web.Request) -> web.StreamResponse:
-        return _answer({"version": 1})
+        return _answer({"version": 1, "tenfold": client.own_version()})
 
     async def status(self, _: web.Request) -> web.StreamResponse:
         return _answer(await self._runtime.status())

@@ -18,6 +18,7 @@ from tenfold.runtime import client, control, events, guard, paths, service, supe
 Say = Callable[[events.Event], None]
 
 START_SECONDS = 15.0
+"""The longest that a runtime may take to answer, and one that leaves to be gone."""
 
 
 @asynccontextmanager
@@ -64,6 +65,22 @@ async def start_detached(where: paths.Paths, say: Say) -> None:
         lines = supervise.last_lines(where.log, began)
         raise errors.EngineFailed(f"the runtime ended; last lines of {where.log}:\n{lines}")
     say(events.Event(time.time(), "runtime_started", f"the runtime runs in the background (pid {started.pid})"))
+
+
+async def end(where: paths.Paths) -> None:
+    """Let the runtime that answers leave; everything keeps serving. On return the way is free for another one.
+
+    Raises RuntimeFailure while it applies a change.
+    """
+    runtime = client.Client(where.control)
+    if (await runtime.status())["is_changing"]:
+        raise errors.RuntimeFailure(
+            "the runtime applies a change, and is of another version of tenfold than this command; wait for the end of "
+            "the change (tenfold events -f), and try again"
+        )
+    await runtime.leave()
+    async with service.opened(where, wait_seconds=START_SECONDS):
+        pass
 
 
 async def down_without_runtime(where: paths.Paths, say: Say) -> None:

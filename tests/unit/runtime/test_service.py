@@ -42,6 +42,13 @@ async def test_a_deploy_before_the_first_start_says_what_to_type(runtime: servic
         await runtime.deploy(deploy.Request(topology=TEXT))
 
 
+async def test_a_plan_that_leaves_a_canary_alone_is_refused_before_it_is_shown(runtime: service.Runtime) -> None:
+    runtime.shelf.want(Wanted("1", "2", 10.0))
+
+    with pytest.raises(errors.BadInput, match="release 2 is a canary, and 1 web server found"):
+        await runtime.plan(TEXT)
+
+
 @pytest.mark.parametrize("canary", ["2", ""])
 async def test_measured_latencies_leave_a_canary_its_share(tmp_path: Path, canary: str) -> None:
     wanted = topology(balancer={"servers": 1, "policy": "fastest"}, web={"servers": 2})
