@@ -36,7 +36,7 @@ def new(name: str) -> None:
     click.echo(f"Made {folder}/: an app, its migrations, its tests, its topology and its load.\n\nNext:\n  cd {folder}")
     if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("python_multipart") is None:
         click.echo("  pip install -r requirements.txt")
-    click.echo("  tenfold up")
+    click.echo("  tenfold dev    to work on it, or\n  tenfold up     to run it as a service")
 
 
 def ensure_name(name: str) -> None:

@@ -47,7 +47,9 @@ def test_a_new_app_has_all_its_files_and_the_next_commands_are_printed(
 ) -> None:
     assert 0 == call(monkeypatch, "shop2")
     assert FILES == written(Path("shop2"))
-    assert capsys.readouterr().out.endswith("Next:\n  cd shop2\n  tenfold up\n")
+    assert capsys.readouterr().out.endswith(
+        "Next:\n  cd shop2\n  tenfold dev    to work on it, or\n  tenfold up     to run it as a service\n"
+    )
 
 
 def test_the_name_is_in_every_place_and_no_blank_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
