@@ -123,6 +123,7 @@ async def _check(here: Path, topology: tiers.Topology, is_unchecked: bool) -> No
         above = f"This folder is a package: tenfold init belongs above it, in {here.parent}.\n" if inside else ""
         raise errors.BadInput(
             f"{service.app or service.factory} was found, and cannot be started:\n\n{shown}\n\n{above}"
+            "It gets no variables of this shell: those that it needs go into .env. "
             "Nothing is written. Correct it and run tenfold init again, choose another app with --app MODULE:NAME, "
             "or write the file as it is with --no-check"
         )

@@ -43,6 +43,8 @@ def _primary(body: dict[str, Any]) -> str:
     """The server of the primary; of two, the one on the newer timeline."""
     nodes = [one["database"] for one in body["servers"] if one["database"]]
     primaries = [node for node in nodes if node["role"] == "primary" and node["is_reachable"]]
+    if all(server["state"] == "stopped" for server in body["servers"]):
+        raise errors.NotRunning("nothing runs, so there is no database; start it with: tenfold up -d")
     if not primaries:
         raise errors.RuntimeFailure("no database server is primary now; see: tenfold status")
     return str(max(primaries, key=lambda node: node["timeline"])["server"])
