@@ -126,7 +126,7 @@ def _name(server: Json, body: Json) -> str:
 def _role(one: Json, server: Json) -> str:
     node = server["database"]
     is_database = one["engine"] in ("postgres", "patroni") and node is not None
-    return str(node["role"]) if is_database and node["is_reachable"] else str(one["role"])
+    return screen.database_role(node) if is_database and node["is_reachable"] else str(one["role"])
 
 
 def _note(one: Json, server: Json) -> str:

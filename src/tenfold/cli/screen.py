@@ -147,8 +147,13 @@ def _state_of(server: Json) -> str:
 def _role(server: Json, node: Json | None) -> str:
     names = [ROLES.get(one["engine"]) for one in server["processes"]]
     if node is not None:
-        names.append({"standby": "replica"}.get(node["role"], node["role"]) if node["is_reachable"] else "database")
+        names.append(database_role(node) if node["is_reachable"] else "database")
     return ", ".join(dict.fromkeys(name for name in names if name)) or str(server["tier"])
+
+
+def database_role(node: Json) -> str:
+    """As people say it; PostgreSQL calls a replica a standby, and so do the documents for programs."""
+    return {"standby": "replica"}.get(node["role"], str(node["role"]))
 
 
 def _lag(node: Json | None) -> str:

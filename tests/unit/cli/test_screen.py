@@ -9,7 +9,7 @@ from rich.console import Console
 
 from support import simulated_steps
 from support.topologies import TOPOLOGIES
-from tenfold.cli import gauges, screen
+from tenfold.cli import gauges, output, screen
 from tenfold.observation import load
 from tenfold.runtime import events, figures, report, traffic
 
@@ -126,3 +126,11 @@ def test_one_line_says_the_same_where_there_is_no_terminal() -> None:
 )
 def test_figures_take_few_characters(expected: str, found: str) -> None:
     assert expected == found
+
+
+def test_the_table_has_the_same_words_as_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    output.status(body())
+    text = capsys.readouterr().out
+
+    assert 2 == text.count("replica ")
+    assert "standby" not in text
