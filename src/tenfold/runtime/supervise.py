@@ -76,13 +76,16 @@ class Supervisor:
     async def cut_server(self, name: str, power: records.Power) -> None:
         """A power cut: everything on the server dies at once. On return it is proven dead."""
         record = self.store.server(name)
-        was_on = record.power == "on"
-        record.power = power
-        self.store.save()
+        former, record.power = record.power, power
+        try:
+            self.store.save()
+        except OSError:  # a full disk: nothing was cut, so nobody may take what runs for dead and start it twice
+            record.power = former
+            raise
         # Without an enclosure an earlier runtime may have died while it made one: the marker finds what is left.
         if not await (record.enclosure or enclosure.Enclosure(record.marker, None)).cut():
             raise errors.RuntimeFailure(f"server {name}: processes survived SIGKILL for 5 s; look at them with ps")
-        if was_on:
+        if former == "on":
             self.journal.say("server_cut", f"server {name} has no power", subject=name)
 
     async def remove_server(self, name: str) -> None:

@@ -1,5 +1,6 @@
 """The runtime's own rules: one change at a time, nothing before the first `up`; the guard leaves a canary its share."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from support.topologies import TOPOLOGIES, topology
 from tenfold import engines, errors
-from tenfold.kit import enclosure, process
+from tenfold.kit import enclosure, files, process
 from tenfold.planning import steps
 from tenfold.planning.releases import Wanted
 from tenfold.runtime import actions, deploy, events, guard, observe, paths, records, seats, service, supervise
@@ -47,6 +48,22 @@ async def test_a_plan_that_leaves_a_canary_alone_is_refused_before_it_is_shown(r
 
     with pytest.raises(errors.BadInput, match="release 2 is a canary, and 1 web server found"):
         await runtime.plan(TEXT)
+
+
+async def test_a_server_that_could_not_be_cut_for_a_full_disk_still_counts_as_running(
+    runtime: service.Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = layout.layout(topology()).servers[0]
+    record = runtime.store.records.servers[spec.name] = records.ServerRecord(spec, power="on")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_twice", full)
+    with pytest.raises(OSError, match="No space left"):
+        await runtime.kill_server(spec.name)
+
+    assert record.power == "on"
 
 
 @pytest.mark.parametrize("canary", ["2", ""])
