@@ -47,7 +47,6 @@ def deploy(ctx: click.Context, /, *, status: bool, as_json: bool, **wanted: Any)
         project.run(_status(where, as_json=as_json))
         return
     text = project.text(where)
-    load.parse(text, str(where.topology))
     asked = asking.Request(
         topology=text,
         version=wanted["version"] or "",
@@ -56,6 +55,8 @@ def deploy(ctx: click.Context, /, *, status: bool, as_json: bool, **wanted: Any)
         rolls_back=wanted["rollback"],
         to=wanted["to"] or "",
     )
+    if asked.is_new:
+        load.parse(text, str(where.topology))
     project.run(_deploy(where, asked))
 
 

@@ -27,6 +27,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     to: str = ""
     """The release to go back to; empty: the one before."""
 
+    @property
+    def is_new(self) -> bool:
+        """Whether a release is asked for of what the files hold; otherwise it is one that is kept."""
+        return not (self.promotes or self.rolls_back)
+
 
 async def releases_for(
     asked: Request, shelf: Shelf, topology: tiers.Topology, applied: tiers.Topology

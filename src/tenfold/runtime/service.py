@@ -165,8 +165,10 @@ class Runtime:
         if not self.store.records.applied:
             raise errors.NotRunning(f"{self.where.state}: nothing was ever started here; start it with: tenfold up -d")
         async with self._change():
-            topology = load.parse(asked.topology, str(self.where.topology))
-            await self._ensure_startable(topology)
+            topology = self.topology
+            if asked.is_new:  # a way back must not depend on what the file has become
+                topology = load.parse(asked.topology, str(self.where.topology))
+                await self._ensure_startable(topology)
             wanted = await deploy.releases_for(asked, self.shelf, topology, self.topology)
             if wanted == self.shelf.wanted == self.shelf.reached:
                 return {"steps": 0, **report.releases(wanted)}

@@ -43,6 +43,17 @@ async def test_a_deploy_before_the_first_start_says_what_to_type(runtime: servic
         await runtime.deploy(deploy.Request(topology=TEXT))
 
 
+async def test_the_way_back_does_not_depend_on_what_the_file_has_become(runtime: service.Runtime) -> None:
+    known = runtime.store.records
+    known.applied = known.topology = TEXT
+    known.releases["1"] = records.ReleaseRecord("1", "", "", "shop.web:app", "", {}, "", {})
+    runtime.shelf.want(Wanted("1"))
+    (runtime.where.releases / "1").mkdir(parents=True)
+
+    with pytest.raises(errors.BadInput, match="release 1: none found before it"):
+        await runtime.deploy(deploy.Request(topology="[service", rolls_back=True))
+
+
 async def test_a_plan_that_leaves_a_canary_alone_is_refused_before_it_is_shown(runtime: service.Runtime) -> None:
     runtime.shelf.want(Wanted("1", "2", 10.0))
 
