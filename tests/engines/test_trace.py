@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -174,8 +175,8 @@ async def test_the_tree_and_both_logs_name_the_same_request(whole: Whole) -> Non
     _, failed = await whole.ask("/die", method="POST")  # without a key it is not repeated: an error that is logged
     (whole.site.folder / "died").unlink()
     assert 502 == failed.status
-    hop = failed.header("tenfold-hop")
-    assert f"{hop.partition('id=')[2]}\n" in whole.door.log.read_text()
+    line = f"{failed.header('tenfold-hop').partition('id=')[2]}\n"
+    assert await clock.until(lambda: _stands_in(whole.door.log, line), seconds=10)
     await _both_serve(whole)
 
 
@@ -243,6 +244,10 @@ async def test_a_request_whose_web_server_dies_is_told_to_have_been_repeated(who
     assert re.search(r"tried [234] times, and moved to another server", one(tree, "balancer").decision)
     assert one(tree, "balancer").where == one(tree, "web").name
     await _both_serve(whole)
+
+
+async def _stands_in(log: Path, line: str) -> bool:
+    return line in await asyncio.to_thread(log.read_text)
 
 
 async def _both_serve(whole: Whole) -> None:

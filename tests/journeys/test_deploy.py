@@ -13,6 +13,7 @@ import signal
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,20 +147,27 @@ async def canary(shop: project.Project) -> None:
     assert "release v4 gets 20% of the requests" in said
     found = await answers(shop, 100)
     assert 5 <= found["v4", "four", "new"] <= 40, "by weights, beside other requests"
+    before = await serving(shop)
+    assert 0 == before["v4"]["errors"] == before["1"]["errors"]
     shop.kill_runtime()
     os.kill(await shop.pid("web-2", "granian"), signal.SIGKILL)
     await shop.tenfold("up", "-d")
     await serves_again(shop, "web-2")
 
-    serving = {one["release"]: one for one in json.loads(await shop.tenfold("deploy", "--status", "--json"))["serving"]}
-    assert (["web-1"], ["web-2"]) == (serving["1"]["servers"], serving["v4"]["servers"])
-    assert 0 == serving["v4"]["errors"] == serving["1"]["errors"]
+    after = await serving(shop)
+    assert (["web-1"], ["web-2"]) == (after["1"]["servers"], after["v4"]["servers"])
     assert "release v4 is a canary for 20% of the requests" in await refused(shop, "deploy", code=2)
     await shop.tenfold("deploy", "--rollback")
     assert {"1"} == {release for release, _, _ in await answers(shop)}
     await shop.tenfold("deploy", "--canary", "20%")
     await shop.tenfold("deploy", "--promote")
     assert {"four"} == {code for _, code, _ in await answers(shop)}
+
+
+async def serving(shop: project.Project) -> dict[str, dict[str, Any]]:
+    """By release, what serves it and how."""
+    said = json.loads(await shop.tenfold("deploy", "--status", "--json"))
+    return {one["release"]: one for one in said["serving"]}
 
 
 async def with_a_web_server_that_dies_while_the_code_is_half_edited(shop: project.Project) -> None:

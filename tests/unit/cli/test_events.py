@@ -11,14 +11,13 @@ from tenfold import cli
 from tenfold.cli import output
 from tenfold.runtime import events, paths
 
-NOW = time.time()
-
 HAPPENED = [
-    {"at": NOW - 7200, "kind": "server_started", "text": "server web-1 has power", "subject": "web-1"},
-    {"at": NOW - 60, "kind": "process_restarted", "text": "granian on web-1 died\nagain", "level": "warning"},
-    {"at": NOW - 30, "kind": "step_done", "text": "1/1 start granian on web-10", "seconds": 1.5},
-    {"at": NOW - 10, "kind": "guard_failed", "text": "no space left", "level": "error"},
+    {"at": -7200, "kind": "server_started", "text": "server web-1 has power", "subject": "web-1"},
+    {"at": -60, "kind": "process_restarted", "text": "granian on web-1 died\nagain", "level": "warning"},
+    {"at": -30, "kind": "step_done", "text": "1/1 start granian on web-10", "seconds": 1.5},
+    {"at": -10, "kind": "guard_failed", "text": "no space left", "level": "error"},
 ]
+"""`at` counts from the test's own now."""
 
 
 @pytest.fixture
@@ -29,7 +28,9 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> paths.Paths:
     found.topology.write_text("")
     found.state.mkdir()
     found.records.write_text("{}")
-    found.events.write_text("".join(json.dumps(one) + "\n" for one in HAPPENED) + '{"at": 1, "ki')
+    now = time.time()
+    happened = [{**one, "at": now + float(str(one["at"]))} for one in HAPPENED]
+    found.events.write_text("".join(json.dumps(one) + "\n" for one in happened) + '{"at": 1, "ki')
     return found
 
 
@@ -97,7 +98,7 @@ def test_a_change_that_fails_does_not_tell_its_log_twice(capsys: pytest.CaptureF
     text = (
         "step 1/1 (start granian) failed: last lines of the log:\n  ImportError\nGoing back to what was there before."
     )
-    output.teller()(events.Event(NOW, "going_back", text, level="error"))
+    output.teller()(events.Event(0.0, "going_back", text, level="error"))
 
     shown = capsys.readouterr().out
     assert "failed: last lines" in shown

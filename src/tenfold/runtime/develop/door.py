@@ -19,6 +19,14 @@ CHUNK_BYTES = 64 * 1024
 NEXT_PORTS = 20
 """How many ports after a taken one are tried."""
 
+READS = (b"GET ", b"HEAD ")
+"""How requests begin that may be asked twice."""
+
+AGAIN_SECONDS = 10.0
+"""For how long a request that got no answer at all is tried again, with the next app."""
+
+AGAIN_PAUSE_SECONDS = 0.02
+
 Place = tuple[Path | None, str]
 """Where the app serves now; or None, and why not."""
 
@@ -98,30 +106,57 @@ class Door:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        first = await reader.read(CHUNK_BYTES)
-        if not first:
-            return
-        path, reason = await self._place()
-        if path is None:
-            await _refuse(writer, reason)
-            return
-        self._busy.add(reader)
-        upstream, onward = await asyncio.open_unix_connection(str(path), limit=CHUNK_BYTES)
-        onward.write(first)
-        sending = asyncio.create_task(self._send_on(reader, onward), name="tenfold-dev-request")
+        """Pass a connection on. A request that an app left without a word goes to the next one, if it only reads."""
+        unanswered = bytearray(await reader.read(CHUNK_BYTES))
+        may_repeat = unanswered.startswith(READS)
+        until = asyncio.get_running_loop().time() + AGAIN_SECONDS
+        while unanswered:
+            path, reason = await self._place()
+            if path is None:
+                await _refuse(writer, reason)
+                return
+            self._busy.add(reader)
+            is_last = asyncio.get_running_loop().time() > until
+            try:
+                upstream, onward = await asyncio.open_unix_connection(str(path), limit=CHUNK_BYTES)
+            except OSError:  # it has just ended, or does not listen yet: nothing was asked
+                if is_last:
+                    raise
+            else:
+                await self._pass_on(reader, writer, unanswered, upstream, onward)
+                if is_last or not may_repeat:
+                    break
+            self._busy.discard(reader)
+            await asyncio.sleep(AGAIN_PAUSE_SECONDS)
+        writer.close()
+        await writer.wait_closed()
+
+    async def _pass_on(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        unanswered: bytearray,
+        upstream: asyncio.StreamReader,
+        onward: asyncio.StreamWriter,
+    ) -> None:
+        """Both ways until the app ends it. `unanswered` is what it was asked if it has not said a word, else empty."""
+        onward.write(bytes(unanswered))
+        sending = asyncio.create_task(self._send_on(reader, onward, unanswered), name="tenfold-dev-request")
         try:
             while chunk := await upstream.read(CHUNK_BYTES):
+                unanswered.clear()
                 self._busy.discard(reader)
                 writer.write(chunk)
                 await writer.drain()
+        except ConnectionError:
+            if not unanswered:
+                raise
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             onward.transport.abort()
-        writer.close()
-        await writer.wait_closed()
 
-    async def _send_on(self, reader: asyncio.StreamReader, onward: asyncio.StreamWriter) -> None:
+    async def _send_on(self, reader: asyncio.StreamReader, onward: asyncio.StreamWriter, unanswered: bytearray) -> None:
         """Every byte of the client's, and its end. A new request on an old connection is not for an app that goes:
         closing tells the client to make a new connection, which waits for the next app."""
         while chunk := await reader.read(CHUNK_BYTES):
@@ -129,6 +164,8 @@ class Door:
                 onward.transport.abort()
                 return
             self._busy.add(reader)
+            if unanswered:
+                unanswered += chunk
             onward.write(chunk)
             await onward.drain()
         if onward.can_write_eof():
