@@ -83,6 +83,8 @@ async def _hung_web_server(shop: project.Project) -> None:
 async def _hung_balancer(shop: project.Project) -> None:
     (worker,) = process.children(await shop.pid("balancer-1", "haproxy"))
     await _stop_until_replaced(shop, "balancer-1", "haproxy", [worker])
+    argv = shop.records.servers["balancer-1"].processes["haproxy"].argv
+    assert argv[argv.index("-x") + 1].endswith("/balancer-2.haproxy"), "it must share the queue of one that lives"
 
 
 async def _hung_primary_server(shop: project.Project) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from tenfold import errors
 from tenfold.engines.haproxy import admin as haproxy
+from tenfold.engines.haproxy import command as haproxy_command
 from tenfold.engines.haproxy import settings as haproxy_settings
 from tenfold.engines.patroni import admin as patroni
 from tenfold.kit import process
@@ -61,7 +62,7 @@ async def once(supervisor: supervise.Supervisor, places: seats.Seats) -> tuple[s
             continue
         for record in list(server.processes.values()):
             is_due = record.is_expected and not record.is_alive and time.time() >= record.next_start_at
-            if is_due and await supervisor.restart(server.spec.name, record.name):
+            if is_due and await _restart(supervisor, places, server, record):
                 started.append(f"{server.spec.name}/{record.name}")
     return tuple(started)
 
@@ -111,5 +112,21 @@ async def _revive(supervisor: supervise.Supervisor, places: seats.Seats, server:
     await supervisor.start_server(server.spec, places.of(name))
     for record in server.processes.values():
         if record.is_expected:
-            await supervisor.restart(name, record.name)
+            await _restart(supervisor, places, server, record)
     return [name]
+
+
+async def _restart(
+    supervisor: supervise.Supervisor,
+    places: seats.Seats,
+    server: records.ServerRecord,
+    record: records.ProcessRecord,
+) -> bool:
+    """As it was started before; but a front door shares the listening socket of one that lives now.
+
+    With a socket of its own it would have a queue of its own, and connections in it would end with it.
+    """
+    name = server.spec.name
+    is_door = record.engine == "haproxy" and not record.is_alive
+    argv = haproxy_command.command(places.seat(name, record.name)).argv if is_door else ()
+    return await supervisor.restart(name, record.name, argv)

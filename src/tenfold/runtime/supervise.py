@@ -190,8 +190,11 @@ class Supervisor:
             process.send(entrance, Signals.SIGCONT)  # nsenter stops itself with its child, and would never collect it
         await process.gone(record.identity, 5.0)
 
-    async def restart(self, server: str, name: str) -> bool:
-        """Start a recorded process again as it was started before. False when it runs, or is started by a plan."""
+    async def restart(self, server: str, name: str, argv: tuple[str, ...] = ()) -> bool:
+        """Start a recorded process again as it was started before. False when it runs, or is started by a plan.
+
+        `argv`: in the place of the recorded command line, for one that depends on who lives now.
+        """
         target = (server, name)
         async with self._spawning[target]:
             record = self.store.server(server).processes.get(name)
@@ -200,6 +203,7 @@ class Supervisor:
             record.restarts += 1
             record.next_start_at = time.time() + RESTARTS.seconds(record.restarts)
             record.identity = None
+            record.argv = argv or record.argv
             await self._spawn(self.store.server(server), record)
         text = f"{name} on {server} was down and is started again (restart {record.restarts})"
         self.journal.say("process_restarted", text, subject=server, level="warning")
