@@ -66,7 +66,7 @@ async def test_releases_take_each_others_place_under_load_and_bad_ones_leave_the
         balanced(shop)
         write_code(shop, "one")
         await shop.tenfold("up", "-d")
-        async with shop.load(rate=60) as load:
+        async with shop.load(rate=100) as load:
             await good(shop)
             await crashing(shop)
             await crashing_on_the_second_server(shop)
@@ -75,6 +75,7 @@ async def test_releases_take_each_others_place_under_load_and_bad_ones_leave_the
             await rolled_back(shop)
             await canary(shop)
             await with_a_web_server_that_dies_while_the_code_is_half_edited(shop)
+        print(f"{load.report.total.to_dict()}, repeated {load.report.repeated}")
         await shop.ensure_nothing_lost(load.report)
 
 
