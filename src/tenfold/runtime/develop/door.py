@@ -124,7 +124,7 @@ class Door:
                     raise
             else:
                 await self._pass_on(reader, writer, unanswered, upstream, onward)
-                if is_last or not may_repeat:
+                if not unanswered or is_last or not may_repeat:
                     break
             self._busy.discard(reader)
             await asyncio.sleep(AGAIN_PAUSE_SECONDS)
