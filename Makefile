@@ -18,6 +18,7 @@ check: setup  ## Format, lint, types, import layers, shape
 	@$(PYTHON) -m pytest -q tests/test_shape.py
 
 bench: setup  ## Performance beside a rival or the raw engine, as ratios
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.lock
 	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
 
 torture: setup  ## The long runs: every step interrupted, thousands of cut connections

@@ -30,6 +30,9 @@ APP_VARIABLE = "TENFOLD_APP"
 FACTORY_VARIABLE = "TENFOLD_FACTORY"
 """The environment variable with the application factory, in the place of `TENFOLD_APP`."""
 
+ROLE_VARIABLE = "TENFOLD_ROLE"
+"""The environment variable that makes a process of the app a worker: `worker`. Absent: it serves requests."""
+
 URL_VARIABLE = "DATABASE_URL"
 """The environment variable with the database's address, for code that does not use the SDK."""
 
@@ -64,6 +67,72 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     """The consistency of a read by a client that brought no position."""
 
 
+class CacheNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One Valkey: a primary or a replica, which one is for the SDK to ask the cluster."""
+
+    name: str
+    host: str
+    port: int = 6379
+
+
+class Cache(msgspec.Struct, frozen=True, kw_only=True):
+    """The cache: what each process keeps itself, and the servers that all share."""
+
+    nodes: tuple[CacheNode, ...] = ()
+    """Empty: there is no shared cache, each process has its own alone. More than one: a cluster."""
+    user: str = "app"
+    password: str = ""
+    eviction: str = "lru"
+    """What the servers forget first when they are full: `lru`, `lfu` or `fifo`."""
+    local_bytes: int = 32 * 1024**2
+    """What one process keeps itself, in bytes."""
+    local_eviction: str = "lru"
+    """What a process forgets first: `lru`, `lfu`, `fifo` or `s3fifo`."""
+
+
+class Sessions(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the sessions of the service's users are."""
+
+    store: str = "database"
+    """`database`, `cache`, `token` or `memory`."""
+    former: tuple[str, ...] = ()
+    """Stores that sessions may still be in while the service moves from them to `store`, in the order to ask them."""
+    life_seconds: float = 30 * 86400.0
+    """How long a session lives after its last change or renewal."""
+    is_eager: bool = False
+    """Whether every request loads its session before the app sees it."""
+
+
+class QueueNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One NATS server."""
+
+    name: str
+    host: str
+    port: int = 4222
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """How messages travel."""
+
+    transport: str = "postgres"
+    """`postgres` or `nats`."""
+    former: str = ""
+    """The transport that may still hold messages while the service moves from it; empty: none."""
+    nodes: tuple[QueueNode, ...] = ()
+    user: str = "app"
+    password: str = ""
+    replicas: int = 1
+    """On how many servers a message is before it counts as published."""
+    handled_by: str = "web"
+    """Which processes run the subscribers: `web` (in their spare time) or `workers`."""
+    concurrency: int = 64
+    """Messages that one process handles at once, all subscribers together."""
+    most_bytes: int = 1024 * 1024
+    """The largest message, in bytes."""
+    imports: tuple[str, ...] = ()
+    """Modules that workers import besides the app: subscribers register on import."""
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """The service and its app. Exactly one of `app` and `factory` is set (`module:attribute`)."""
 
@@ -88,6 +157,9 @@ class Bindings(msgspec.Struct, frozen=True, kw_only=True):
     """The form of this file."""
     service: Service
     database: Database | None = None
+    cache: Cache = Cache()
+    sessions: Sessions = Sessions()
+    queue: Queue = Queue()
     region: str = "home"
 
 
@@ -123,6 +195,11 @@ def path_from_environment() -> Path | None:
 def server_from_environment() -> str:
     """The name of the server that this process runs on; empty outside the runtime."""
     return os.environ.get(SERVER_VARIABLE, "")
+
+
+def is_worker() -> bool:
+    """Whether this process handles messages, and no requests."""
+    return os.environ.get(ROLE_VARIABLE) == "worker"
 
 
 def has_own_url() -> bool:

@@ -8,6 +8,7 @@
     │   └── BadPosition           a position token that does not parse
     ├── TryAgain                  nothing happened; the same call may work `after_seconds` later
     │   ├── Overloaded            a bounded queue is full
+    │   ├── StoreUnavailable      the cache, session store or queue does not answer, and there is no other way
     │   ├── DeadlineExceeded      the wait was as long as it may be, and nothing was done
     │   ├── NoPrimary             no writable primary appeared before the deadline
     │   └── NotCommitted          the connection was lost, and certainly nothing was written
@@ -17,7 +18,12 @@
     │   ├── WrongLoop             a Tenfold object used on another event loop or thread than it was started on
     │   ├── InsideTransaction     `tf.db` written to inside an open transaction
     │   ├── RolledBack            a transaction went on to COMMIT after one of its statements had failed
-    │   └── NotStorable           a result that cannot be kept for an `Idempotency-Key`'s repeats
+    │   ├── NotStorable           a result that cannot be kept for an `Idempotency-Key`'s repeats
+    │   ├── NotEncodable          a value, session or message of a type that cannot be written down safely
+    │   ├── TooLarge              a key, value, session or message over its limit
+    │   └── BadSubject            a name of messages that cannot be one, or that nobody knows
+    ├── BadToken                  a token of `tf.tokens` that is forged, expired, revoked or for somebody else (401)
+    ├── CsrfFailed                a form that did not come from a page of this service (403)
     ├── RequestFailed             a request of the load failed; ends its journey
     │   └── WrongAnswer           the journey found an answer wrong
     ├── IdempotencyError
@@ -91,6 +97,10 @@ class Overloaded(TryAgain):
     """A bounded queue is full: answer early rather than late."""
 
 
+class StoreUnavailable(TryAgain):
+    """A cache, session store or queue does not answer or refuses, and nothing else can take its place."""
+
+
 class DeadlineExceeded(TryAgain):
     """The wait was as long as the deadline allowed. Nothing was done."""
 
@@ -136,6 +146,30 @@ class RolledBack(MisuseError):
 
 class NotStorable(MisuseError):
     """A result that is no JSON, returned under an `Idempotency-Key`: it could not be given to a repeat."""
+
+
+class NotEncodable(MisuseError):
+    """A value, session or message holds what cannot be written down safely: the message names its type and place."""
+
+
+class TooLarge(MisuseError):
+    """A key, value, session or message is over its limit; nothing was stored or sent."""
+
+
+class BadSubject(MisuseError):
+    """A name of messages that cannot be one, or that no subscriber and no declaration knows."""
+
+
+class BadToken(TenfoldError):
+    """A token of `tf.tokens` that does not verify; `reason` is one word: `forged`, `expired`, `revoked`, `audience`."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class CsrfFailed(TenfoldError):
+    """A request that changes something did not bring the session's CSRF token: it may come from another site."""
 
 
 class RequestFailed(TenfoldError):

@@ -4,7 +4,7 @@ Set by `sdk/asgi` (one per request) or `tf.db.session()` (one per script); read 
 Pure: times are `loop.time()` values handed in, nothing here looks at a clock.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -31,6 +31,12 @@ class IdempotencyKey:
         return number
 
 
+Headers = list[tuple[bytes, bytes]]
+
+BeforeResponse = Callable[[int], Awaitable[Headers]]
+"""Gets the response's status before its first byte is sent; what it returns joins the response's headers."""
+
+
 @dataclass(slots=True)
 class Request:
     """One request's (or script's) state. Mutable, owned by one request; never shared between two."""
@@ -51,6 +57,8 @@ class Request:
     """By shard, the node that this request's reads are pinned to: reads within one request are monotonic."""
     is_waiting: bool = False
     """Set by `sdk/db` while it waits for a primary: the request then does not count as work that overloads us."""
+    before_response: BeforeResponse | None = None
+    """What must happen before the response begins: a session that has changed is kept, and its cookie set."""
     recorder: spans.Recorder | None = None
     """What `tenfold trace` is shown; None unless the request asked for it with the service's debug key."""
 

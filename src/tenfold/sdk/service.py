@@ -12,8 +12,12 @@ from typing import Any
 import msgspec
 
 from tenfold import bindings, errors
-from tenfold.sdk import addresses, db, watch
+from tenfold.sdk import addresses, db, tokens, watch
 from tenfold.sdk.asgi import idempotency, inflight, protocol, settings, wrap
+from tenfold.sdk.cache import cache
+from tenfold.sdk.queue import queue
+from tenfold.sdk.sessions import sessions
+from tenfold.sdk.valkey import client as valkey
 
 made: "weakref.WeakSet[Tenfold]" = weakref.WeakSet()
 """Every `Tenfold` of this process: `hosting` wraps an app with the one that the app has made."""
@@ -24,7 +28,7 @@ CUT_SECONDS = 1.0
 
 
 class Tenfold:
-    """A service's database (and later its cache, sessions, queue and CDN), and `wrap` for its app.
+    """A service's database, cache, sessions, tokens and queue, and `wrap` for its app.
 
     Without arguments it finds its bindings by the environment, as the runtime sets it. Beside an infrastructure of
     your own: `Tenfold(database=["postgres://app:...@10.0.0.1/shop", "postgres://app:...@10.0.0.2/shop"])` names
@@ -58,6 +62,16 @@ class Tenfold:
         """What the runtime says, once started under it."""
         self.db = db.Database(**database_options)
         """The database: asyncpg.Pool's surface, and more."""
+        self.valkey = valkey.Client()
+        """The cache's servers, for commands of your own; `is_there` on the rungs that have them."""
+        self.cache = cache.Cache(self.db, self.valkey)
+        """Values kept to be read again."""
+        self.sessions = sessions.Sessions(self.db, self.valkey)
+        """Visitors' sessions; `tf.session(request)` is the one of a request."""
+        self.tokens = tokens.Tokens(self.db, self.valkey)
+        """Signed tokens."""
+        self.queue = queue.Queue(self.db)
+        """Messages and their subscribers."""
         made.add(self)
 
     @property
@@ -99,9 +113,10 @@ class Tenfold:
         if self._starts == 0:
             database = self._read_bindings()
             try:
-                await self.db.start(database)
+                await self._start_parts(database)
             except BaseException:
                 self._unwatch()
+                await self._stop_parts()
                 raise
             self.inflight.open()
         self._starts += 1
@@ -113,6 +128,7 @@ class Tenfold:
         """
         if self._starts == 1 and self.inflight.phase is inflight.Phase.OPEN:
             self.inflight.drain()
+            await self.queue.drain()
             if not await self.inflight.drained(self.settings.request_seconds):
                 self.inflight.cut()
                 await self.inflight.drained(CUT_SECONDS)
@@ -125,7 +141,7 @@ class Tenfold:
         if self._starts == 0:
             self._unwatch()
             self.inflight.close()
-            await self.db.stop()
+            await self._stop_parts()
 
     async def __aenter__(self) -> "Tenfold":
         await self.start()
@@ -151,10 +167,35 @@ class Tenfold:
             )
         return wanted
 
+    async def _start_parts(self, database: bindings.Database) -> None:
+        """Each part on those that it is built on; the queue last: its subscribers use all the others."""
+        found, service = self._effective(), self.settings.service
+        await self.db.start(database)
+        await self.valkey.start(found.cache)
+        await self.cache.start(found.cache)
+        await self.sessions.start(found.sessions, service)
+        self.tokens.update(service)
+        await self.queue.start(found.queue)
+
+    async def _stop_parts(self) -> None:
+        """The other way round."""
+        for part in (self.queue, self.sessions, self.cache, self.valkey, self.db):
+            await part.stop()
+
     def _changed(self, new: bindings.Bindings) -> None:
         self._apply(new)
         if self._database is None and new.database is not None:
             self.db.update(new.database)
+        found, service = self._effective(), self.settings.service
+        self.valkey.update(found.cache)
+        self.cache.update(found.cache)
+        self.sessions.update(found.sessions, service)
+        self.tokens.update(service)
+        self.queue.update(found.queue)
+
+    def _effective(self) -> bindings.Bindings:
+        """The bindings; outside the runtime what stands for them."""
+        return self.bindings or bindings.Bindings(service=self.settings.service)
 
     def _apply(self, found: bindings.Bindings | None) -> None:
         self.bindings = found

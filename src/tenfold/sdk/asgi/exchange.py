@@ -139,6 +139,8 @@ class Exchange(incoming.Incoming):
 
     def _begin(self, message: protocol.Message, transport: protocol.Send | None = None) -> Any:
         """The response begins: from here on the request is no longer watched, and positions cannot travel."""
+        if self.before_response is not None:
+            return self._begin_after(self.before_response, message, transport)
         if self.has_written:
             message = {**message, "headers": [*message.get("headers", ()), *self._position_headers()]}
         if self.recorder is not None:
@@ -150,6 +152,14 @@ class Exchange(incoming.Incoming):
         now = monotonic()
         tracker.meter.answered(message["status"], now - self.began, self.queued_seconds, now)
         return (transport or self.transport)(message)
+
+    async def _begin_after(
+        self, before: request.BeforeResponse, message: protocol.Message, transport: protocol.Send | None
+    ) -> None:
+        """Begin once what must come first is done. What that raises is raised to the app, whose response it ends."""
+        self.before_response = None
+        headers = await before(message["status"])
+        await self._begin({**message, "headers": [*message.get("headers", ()), *headers]}, transport)
 
     async def _release_or_count(self) -> None:
         """Send what is held before an error goes on to the server; without any, the server's own 500 is the answer."""
@@ -186,7 +196,7 @@ class Exchange(incoming.Incoming):
 
     async def _say(self, answer: answers.Answer) -> None:
         """Our own answer, in the place of whatever is held. Nothing that the app still sends comes after it."""
-        self.held = None
+        self.held = self.before_response = None
         transport, self.transport = self.transport, _nowhere
         await self._begin(answer.start, transport)
         await transport(answer.end)

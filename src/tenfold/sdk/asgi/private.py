@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from tenfold import bindings
+from tenfold.sdk import counters
 from tenfold.sdk.asgi import answers, inflight, protocol
 
 KEY = b"tenfold-key"
@@ -35,4 +36,5 @@ def _reading(tracker: inflight.InFlight) -> dict[str, Any]:
         "streams": len(tracker.entered) - len(working),
         "max_requests": tracker.settings.max_requests,
         **tracker.meter.reading(time.monotonic()),
+        "counts": counters.reading(),
     }

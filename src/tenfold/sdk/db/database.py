@@ -136,6 +136,7 @@ class Database(Way):
         """
         made = Database(init=init, **connect_arguments)
         made.shards.outside = self._shards.outside
+        made.shards.takers = self._shards.takers
         self._beside.append(made)
         if self._shards.is_started:
             made.shards.watch(self._connector.database)

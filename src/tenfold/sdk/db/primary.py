@@ -13,7 +13,7 @@ import asyncpg
 
 from tenfold import bindings, errors, position, request
 from tenfold.kit import home
-from tenfold.sdk.db import classify, connect, following, levels, nodes, pool, prober
+from tenfold.sdk.db import classify, connect, following, levels, nodes, outward, pool, prober
 
 log = logging.getLogger("tenfold.db")
 
@@ -88,6 +88,8 @@ class Shards:
         self.unknown_level = levels.EVENTUAL
         """The level of reads by a client that brought no position."""
         self.by_number: dict[int, nodes.Shard] = {}
+        self.takers = outward.Takers()
+        """Who takes what leaves the database with a commit."""
         self.outside = request.Request()
         """What this process has written outside any request: its reads outside requests see it."""
         self._probers: dict[nodes.Node, tuple[prober.Prober, asyncio.Task[None]]] = {}

@@ -4,7 +4,9 @@ Run by `tenfold migrate` as the database's superuser, before new code starts. Id
 once, several runs at the same time wait for each other. Nothing here sends a NOTIFY: that would serialise commits.
 """
 
-VERSION = 2
+from tenfold.sdk.db.tables import invalidations, queues, sessions
+
+VERSION = 5
 """The newest step below."""
 
 _COMMIT = """
@@ -39,7 +41,7 @@ comment on function tenfold.report_write() is
     'Tells the client, before its COMMIT, whether this transaction has written.';
 """
 
-_STEPS = (_COMMIT, _REPORT_WRITE)
+_STEPS = (_COMMIT, _REPORT_WRITE, invalidations.STEP, sessions.STEP, queues.STEP)
 """By version, from 1. A released step never changes; what is new is one of its own, for databases that are there."""
 
 _FUNCTIONS = """
@@ -103,6 +105,7 @@ $step$;
 
 
 def _grants(role: str) -> str:
+    others = "".join(part.GRANTS.format(role=role) for part in (invalidations, sessions, queues))
     return f"""
 grant usage on schema tenfold to {role};
 grant select on tenfold.version to {role};
@@ -110,6 +113,7 @@ grant select, insert, update, delete on tenfold.commit to {role};
 grant execute on function tenfold.report_position() to {role};
 grant execute on function tenfold.report_write() to {role};
 grant execute on function tenfold.timeline_history() to {role};
+{others}
 """
 
 

@@ -20,7 +20,7 @@ import asyncpg
 
 from tenfold import errors, position, request, spans
 from tenfold.kit import backoff
-from tenfold.sdk.db import commit, connect, late, prune, settle, shield, statements, tokens
+from tenfold.sdk.db import commit, connect, late, outward, prune, settle, shield, statements, tokens
 from tenfold.sdk.db.commit import Answer
 from tenfold.sdk.db.primary import Lease, Shards
 
@@ -100,7 +100,7 @@ def _instead(what: str) -> str:
     return f"await {what.replace('tf.db', 'tx')}(...)"
 
 
-class Transaction(statements.Statements):
+class Transaction(outward.Outward, statements.Statements):
     """One transaction, for one `async with`. asyncpg's own `start`, `commit` and `rollback` are there too.
 
     Beginning waits, up to the deadline, for a writable primary: nothing has run yet, so a failover or a fenced primary
@@ -157,6 +157,10 @@ class Transaction(statements.Statements):
     def is_open(self) -> bool:
         """Whether statements can run."""
         return self._state is State.OPEN
+
+    @property
+    def _takers(self) -> outward.Takers:
+        return self._shards.takers
 
     @property
     def connection(self) -> "asyncpg.Connection[Any]":
