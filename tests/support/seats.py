@@ -3,6 +3,7 @@
 Used by tests/engines. The runtime's supervisor does this with records and backoff; tests of one engine want neither.
 """
 
+import dataclasses
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from tenfold.topology import layout, tiers
 
 NETWORK = 65
 
-PASSWORDS = engines.Secrets(*(secrets.token_hex(12) for _ in range(6)))
+PASSWORDS = engines.Secrets(**{one.name: secrets.token_hex(12) for one in dataclasses.fields(engines.Secrets)})
 
 
 class NotReadyError(AssertionError):

@@ -28,7 +28,7 @@ class Duration(click.ParamType[float]):
 
         read = units.seconds(str(value))
         if read is None:
-            self.fail(f"{value!r} found, a number with its unit (ms, s, m, h) expected, such as 30s", param, ctx)
+            self.fail(f"{value!r} found, a number with its unit (ms, s, m, h, d) expected, such as 30s", param, ctx)
         return read
 
 

@@ -30,6 +30,14 @@ class Secrets:
     """etcd's user `root`."""
     signing: str
     """Signs cookies; hex."""
+    cache: str
+    """Valkey's user `app`."""
+    cache_admin: str
+    """Valkey's user `admin`: the runtime's, and that of the servers among themselves."""
+    queue: str
+    """NATS's user `app`."""
+    queue_admin: str
+    """NATS's user `admin` of the system account, and the servers' routes."""
 
     def __repr__(self) -> str:
         return "Secrets(...)"

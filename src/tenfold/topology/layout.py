@@ -15,7 +15,16 @@ from tenfold.topology import tiers
 DEFAULT_GROUP = "web"
 """The group of web servers that requests go to when no route says otherwise."""
 
-FIRST_HOST = {"server": 1, "balancer": 10, "coordination": 40, "database": 50, "web": 100}
+FIRST_HOST = {
+    "server": 1,
+    "balancer": 10,
+    "queue": 30,
+    "coordination": 40,
+    "database": 50,
+    "cache": 60,
+    "web": 100,
+    "worker": 190,
+}
 """By job, the last number of its first server's address, 127.N.REGION.HOST."""
 
 DATABASE_SERVERS = 9
@@ -27,8 +36,20 @@ GROUP_SERVERS = 60
 GROUP_BLOCKS = 4 * 200
 """Blocks of group addresses: four in each 127.N.S.x with S from 50 to 249. Which one is told by the group's name."""
 
-PORTS = {"haproxy": 8404, "granian": 8000, "postgres": 5432, "patroni": 8008, "etcd": 2379}
-"""By engine, the port it answers on, on its server's private address (haproxy: its statistics)."""
+PORTS = {
+    "haproxy": 8404,
+    "granian": 8000,
+    "valkey": 6379,
+    "postgres": 5432,
+    "patroni": 8008,
+    "etcd": 2379,
+    "nats": 4222,
+    "worker": 8000,
+}
+"""By engine, the port it answers on, on its server's private address (haproxy: its statistics; worker: its probes)."""
+
+APP_ENGINES = ("granian", "worker")
+"""The engines that run the app: one answers requests, the other handles messages. Both run a release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,11 @@ class Server:
         """The process of this engine on this server, or None."""
         return next((one for one in self.processes if one.engine == engine), None)
 
+    @property
+    def app(self) -> Process | None:
+        """The process that runs the app here, as a web server or a worker; or None."""
+        return next((one for one in self.processes if one.engine in APP_ENGINES), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -96,6 +122,11 @@ class Layout:
         """The servers that hold the data; the first is where the primary starts."""
         return tuple(one for one in self.servers if one.process("postgres") or one.process("patroni"))
 
+    @property
+    def apps(self) -> tuple[Server, ...]:
+        """The servers that run the app: web servers of all groups, and workers."""
+        return tuple(one for one in self.servers if one.app)
+
     def web(self, group: str = DEFAULT_GROUP) -> tuple[Server, ...]:
         """The web servers of a group."""
         return tuple(one for one in self.servers if (process := one.process("granian")) and process.group == group)
@@ -111,9 +142,12 @@ class Layout:
 
 HAPROXY = Process("haproxy", "haproxy", "balancer")
 GRANIAN = Process("granian", "granian", "web", DEFAULT_GROUP)
+VALKEY = Process("valkey", "valkey", "cache")
 POSTGRES = Process("postgres", "postgres", "database")
 PATRONI = Process("patroni", "patroni", "database")
 ETCD = Process("etcd", "etcd", "coordination")
+NATS = Process("nats", "nats", "queue")
+WORKER = Process("worker", "worker", "worker")
 
 
 def layout(topology: tiers.Topology) -> Layout:
@@ -127,11 +161,14 @@ def layout(topology: tiers.Topology) -> Layout:
         servers += region.servers("balancer", topology.balancer.servers, (HAPROXY,))
         servers += region.servers("web", topology.web.servers, (GRANIAN,))
         servers += _group_servers(topology, region)
+    servers += region.servers("cache", topology.cache_servers, (VALKEY,))
     if topology.has_failover:
         servers += region.servers("coordination", 3, (ETCD,))
         servers += region.servers("database", 1 + topology.database.replicas, (PATRONI,))
     elif topology.has_own_database:
         servers += region.servers("database", 1, (POSTGRES,))
+    servers += region.servers("queue", topology.queue.servers if topology.queue else 0, (NATS,))
+    servers += region.servers("worker", topology.workers.servers if topology.workers else 0, (WORKER,))
     return Layout(tuple(servers))
 
 

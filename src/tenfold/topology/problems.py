@@ -11,17 +11,13 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from tenfold import errors
-from tenfold.topology import nearest, tiers
+from tenfold.topology import nearest, tiers, units
 
 Location = tuple[str | int, ...]
 
 NOT_BUILT = {
-    "cache": "the cache (rung 5)",
     "cdn": "the CDN (rung 6)",
-    "sessions": "the shared session store (rung 7)",
     "autoscale": "autoscaling (rung 8)",
-    "queue": "the queue (rung 10)",
-    "workers": "the tier of workers (rung 10)",
     "metrics": "the metrics store (rung 11)",
     "sharding": "sharding (rung 12)",
     "regions.location": "a region's place on the map (rung 9)",
@@ -130,9 +126,15 @@ def _expected(error: ErrorDetails) -> str:
             return EXPECTED.get(kind, error["msg"])
 
 
+SIZES = ("memory", "local_memory", "storage", "message_size")
+
+
 def _limit(error: ErrorDetails, limit: float) -> str:
-    is_size = error["loc"][-1] == "memory"
-    return f'"{int(limit) // 2**20}MiB"' if is_size else f"{limit:g}"
+    """A limit as it would stand in the file: with the unit that the key has."""
+    key = error["loc"][-1]
+    if key in SIZES:
+        return f'"{units.size(int(limit))}"'
+    return f'"{limit:g}s"' if key == "life" else f"{limit:g}"
 
 
 def _advice(error: ErrorDetails) -> str:
@@ -143,7 +145,7 @@ def _advice(error: ErrorDetails) -> str:
         return nearest.hint(found, choices).removeprefix("; ")
     if location == ("service", "tls") and isinstance(found, str):
         return nearest.hint(found, ("self-signed",)).removeprefix("; ")
-    if location == ("web", "servers") and isinstance(found, dict):
+    if location in (("web", "servers"), ("workers", "servers")) and isinstance(found, dict):
         return "a range needs autoscaling (rung 8), which is not built yet; give one number"
     if error["type"] in ("int_type", "bool_type", "float_type") and isinstance(found, str):
         return "take the quotes away" if _is_bare(found) else ""

@@ -42,6 +42,14 @@ def _is_balanced(topology: tiers.Topology) -> bool:
     return topology.balancer is not None and topology.balancer.servers >= 2 and topology.web.servers >= 2
 
 
+def _is_stateless(topology: tiers.Topology) -> bool:
+    return topology.sessions.store in ("cache", "token") and not topology.is_sticky
+
+
+def _is_queued(topology: tiers.Topology) -> bool:
+    return topology.queue is not None and topology.queue.servers >= 3 and topology.workers is not None
+
+
 RUNGS = (
     Rung(1, "single", "one server: front door, web, PostgreSQL", "the start", lambda topology: True),
     Rung(
@@ -66,7 +74,11 @@ RUNGS = (
         lambda topology: topology.database.replicas >= 2,
     ),
     Rung(
-        5, "cached", "a Valkey cluster, and a cache in each process before it", "the same rows are read again and again"
+        5,
+        "cached",
+        "a Valkey cluster, and a cache in each process before it",
+        "the same rows are read again and again",
+        lambda topology: topology.cache is not None and topology.cache.servers >= 3,
     ),
     Rung(
         6,
@@ -74,10 +86,16 @@ RUNGS = (
         "edges that serve static files and cacheable answers",
         "bytes travel far; the origin works for nothing",
     ),
-    Rung(7, "stateless", "sessions in the shared store, no stickiness", "a web server's death logs people out"),
+    Rung(
+        7,
+        "stateless",
+        "sessions in the shared store, no stickiness",
+        "a web server's death logs people out",
+        _is_stateless,
+    ),
     Rung(8, "autoscaled", "web servers follow the load", "idle money, or not enough servers"),
     Rung(9, "regions", "two or more data centers, geo-DNS, failover between them", "a data center dies; users are far"),
-    Rung(10, "queued", "NATS JetStream and worker servers", "slow work inside requests; spikes"),
+    Rung(10, "queued", "NATS JetStream and worker servers", "slow work inside requests; spikes", _is_queued),
     Rung(11, "observed", "metrics, logs, traces, alerts, rolling deploys, backups", "flying blind"),
     Rung(12, "sharded", "the keyspace over two or more primaries", "one primary cannot take the writes"),
 )
@@ -133,36 +151,63 @@ def edits(topology: tiers.Topology, to: Rung, skipped: Sequence[Rung] = ()) -> t
         changes = [change for rung in above for change in _leave(rung, topology)]
         return tuple(_keep_placement(topology, to, changes))
     road = climb(topology, to, skipped)
-    return tuple(change for rung in road.rungs for change in _enter(rung, topology))
+    has_cache = topology.cache_servers > 0 or named("cached") in road.rungs
+    return tuple(change for rung in road.rungs for change in _enter(rung, topology, has_cache=has_cache))
 
 
 def _is_there(rung: Rung, topology: tiers.Topology) -> bool:
     return rung.is_there is not None and rung.is_there(topology)
 
 
-def _enter(rung: Rung, topology: tiers.Topology) -> list[edit.Change]:
-    if rung.name == "database":
-        return [edit.Change(("database", "placement"), "own")]
-    if rung.name == "balanced":
-        balancers = max(2, topology.balancer.servers if topology.balancer else 0)
-        web_servers = max(2, topology.web.servers)
-        return [edit.Change(("balancer", "servers"), balancers), edit.Change(("web", "servers"), web_servers)]
-    if rung.name == "replicated":
-        replicas = max(2, topology.database.replicas)
-        changes = [edit.Change(("database", "replicas"), replicas), edit.Change(("database", "synchronous"), True)]
-        shared = topology.database.placement == "shared"
-        return [edit.Change(("database", "placement"), "own"), *changes] if shared else changes
+def _enter(rung: Rung, topology: tiers.Topology, *, has_cache: bool) -> list[edit.Change]:
+    match rung.name:
+        case "database":
+            return [edit.Change(("database", "placement"), "own")]
+        case "balanced":
+            balancers = max(2, topology.balancer.servers if topology.balancer else 0)
+            web_servers = max(2, topology.web.servers)
+            return [edit.Change(("balancer", "servers"), balancers), edit.Change(("web", "servers"), web_servers)]
+        case "replicated":
+            replicas = max(2, topology.database.replicas)
+            changes = [edit.Change(("database", "replicas"), replicas), edit.Change(("database", "synchronous"), True)]
+            shared = topology.database.placement == "shared"
+            return [edit.Change(("database", "placement"), "own"), *changes] if shared else changes
+        case "cached":
+            return [edit.Change(("cache", "servers"), max(3, topology.cache.servers if topology.cache else 0))]
+        case "stateless":
+            return _enter_stateless(topology, has_cache=has_cache)
+        case "queued":
+            queues = max(3, topology.queue.servers if topology.queue else 0)
+            workers = max(2, topology.workers.servers if topology.workers else 0)
+            return [edit.Change(("queue", "servers"), queues), edit.Change(("workers", "servers"), workers)]
     return []
 
 
+def _enter_stateless(topology: tiers.Topology, *, has_cache: bool) -> list[edit.Change]:
+    kept = topology.sessions.store if topology.sessions.store == "token" else ""
+    store = edit.Change(("sessions", "store"), kept or ("cache" if has_cache else "token"))
+    is_sticky = topology.balancer is not None and topology.balancer.sticky
+    return [store, edit.Change(("balancer", "sticky"), False)] if is_sticky else [store]
+
+
 def _leave(rung: Rung, topology: tiers.Topology) -> list[edit.Change]:
-    if rung.name == "replicated" and topology.database.replicas:
-        return [edit.Change(("database", "replicas"), None), edit.Change(("database", "synchronous"), None)]
-    if rung.name == "balanced" and topology.balancer is not None:
-        _ensure_groups_can_go(topology)
-        return [edit.Change(("balancer",), None), edit.Change(("web", "servers"), 1)]
-    if rung.name == "database" and topology.database.placement == "own":
-        return [edit.Change(("database", "placement"), None)]
+    match rung.name:
+        case "queued":
+            present = (("queue", topology.queue), ("workers", topology.workers))
+            return [edit.Change((name,), None) for name, section in present if section is not None]
+        case "stateless" if topology.sessions.store != "database":
+            is_alone = topology.sessions.model_fields_set == {"store"}
+            return [edit.Change(("sessions",) if is_alone else ("sessions", "store"), None)]
+        case "cached" if topology.cache is not None:
+            is_local = topology.cache.model_fields_set & {"local_memory_bytes", "local_eviction"}
+            return [edit.Change(("cache", "servers"), 0) if is_local else edit.Change(("cache",), None)]
+        case "replicated" if topology.database.replicas:
+            return [edit.Change(("database", "replicas"), None), edit.Change(("database", "synchronous"), None)]
+        case "balanced" if topology.balancer is not None:
+            _ensure_groups_can_go(topology)
+            return [edit.Change(("balancer",), None), edit.Change(("web", "servers"), 1)]
+        case "database" if topology.database.placement == "own":
+            return [edit.Change(("database", "placement"), None)]
     return []
 
 

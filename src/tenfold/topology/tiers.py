@@ -144,7 +144,7 @@ class Web(Section):
     servers: int = Field(default=1, ge=1, le=90)
     """Web servers; more than one needs `[balancer]`."""
     workers: int = Field(default=1, ge=1, le=64)
-    """Worker processes in each web server."""
+    """Processes in each web server."""
     max_requests: int = Field(default=512, ge=1)
     """Requests that one web server works on at once; the balancer queues what is over it."""
 
@@ -160,6 +160,37 @@ class WebGroup(Section):
     """Another application factory than the service's; empty: the same."""
     workers: int = Field(default=1, ge=1, le=64)
     """Worker processes in each web server."""
+
+
+class Cache(Section):
+    """`[cache]`: what is kept in memory, in each process and on servers that all share. Absent: in each process."""
+
+    servers: int = Field(default=3, ge=0, le=9)
+    """0: no cache servers; 1: a single one; 3 to 9: a cluster, every one of them with a replica on one server more."""
+    memory_bytes: units.Bytes = Field(default=64 * 1024**2, alias="memory", ge=16 * 1024**2)
+    """What each server keeps at most (Valkey's `maxmemory`): `"64MiB"` in the file."""
+    eviction: Literal["lru", "lfu", "fifo"] = "lru"
+    """What a full server forgets first: the longest unused, the least used, or the oldest."""
+    local_memory_bytes: units.Bytes = Field(default=32 * 1024**2, alias="local_memory", ge=0)
+    """What each process of the app keeps itself at most: `"32MiB"`; `"0B"`: nothing."""
+    local_eviction: Literal["lru", "lfu", "fifo", "s3fifo"] = "lru"
+    """What a full process forgets first."""
+
+    @property
+    def server_count(self) -> int:
+        """How many servers that makes, replicas included."""
+        return self.servers if self.servers < 2 else 2 * self.servers
+
+
+class Sessions(Section):
+    """`[sessions]`: where the sessions of the service's users are."""
+
+    store: Literal["database", "cache", "token", "memory"] = "database"
+    """`token`: in an encrypted cookie of the client; `memory`: in the web server, which makes balancers sticky."""
+    life_seconds: units.Seconds = Field(default=30 * 86400.0, alias="life", ge=60)
+    """How long a session lives after its last change or renewal: `"30d"` in the file."""
+    eager: bool = False
+    """Load the session of every request before the app sees it, instead of when it asks."""
 
 
 class Database(Section):
@@ -183,6 +214,30 @@ class Database(Section):
     """Folder of dbmate SQL files, relative to `service.directory`; a missing folder means no migrations."""
     url_scheme: UrlScheme = "postgresql"
     """How the app's `DATABASE_URL` begins: SQLAlchemy wants its driver named there."""
+
+
+class Queue(Section):
+    """`[queue]`: NATS JetStream. Absent: messages travel through the database."""
+
+    servers: int = Field(default=3, ge=1, le=5)
+    """1, 3 or 5: with 3 one may die, with 5 two; every message is on more than half of them before it counts."""
+    storage_bytes: units.Bytes = Field(default=1024**3, alias="storage", ge=16 * 1024**2)
+    """What each server keeps of messages at most: `"1GiB"`. Publishers slow down before it is full."""
+    message_size_bytes: units.Bytes = Field(default=1024**2, alias="message_size", ge=1024, le=64 * 1024**2)
+    """The largest message: `"1MiB"` in the file."""
+
+
+class Workers(Section):
+    """`[workers]`: servers that handle messages, and no requests. Absent: web servers do, in their spare time."""
+
+    servers: int = Field(default=1, ge=1, le=60)
+    """Worker servers; with two, one may die."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """Worker processes in each of them."""
+    concurrency: int = Field(default=64, ge=1, le=10_000)
+    """Messages that one process handles at once, all subscribers together."""
+    imports: tuple[str, ...] = Field(default=(), strict=False)
+    """Modules that are imported besides the app: their subscribers register on import."""
 
 
 class Deploy(Section):
@@ -210,7 +265,11 @@ class Topology(Section):
     balancer: Balancer | None = None
     web: Web = Field(default_factory=Web)
     web_groups: dict[str, WebGroup] = Field(default_factory=dict)
+    cache: Cache | None = None
+    sessions: Sessions = Field(default_factory=Sessions)
     database: Database = Field(default_factory=Database)
+    queue: Queue | None = None
+    workers: Workers | None = None
     deploy: Deploy = Field(default_factory=Deploy)
     regions: dict[str, Region] = Field(default_factory=lambda: {"home": Region(primary=True)})
 
@@ -230,3 +289,13 @@ class Topology(Section):
     def has_failover(self) -> bool:
         """Whether Patroni runs the database."""
         return self.database.replicas > 0
+
+    @property
+    def cache_servers(self) -> int:
+        """How many cache servers there are, replicas included."""
+        return self.cache.server_count if self.cache else 0
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether a client stays on one web server: asked for, or because its session is there."""
+        return self.sessions.store == "memory" or (self.balancer is not None and self.balancer.sticky)

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+|%)\s*")
@@ -29,6 +29,12 @@ def size_bytes(text: str) -> int | None:
     return int(found) if found is not None and found == int(found) else None
 
 
+def size(count: int) -> str:
+    """A number of bytes as a file would say it: `"64MiB"`."""
+    unit = next((one for one in ("GiB", "MiB", "KiB") if count and count % BYTES[one] == 0), "B")
+    return f"{count // BYTES[unit]}{unit}"
+
+
 def percent(text: str) -> float | None:
     """The percentage, or None when the text is not one."""
     return _quantity(text, {"%": 1.0})
@@ -45,7 +51,7 @@ def _read_seconds(value: object, info: ValidationInfo) -> object:
     if isinstance(value, str) and (read := seconds(value)) is not None:
         return read
     if isinstance(value, str) or _is_from_file(info):
-        raise PydanticCustomError("duration", 'a duration with its unit (ms, s, m, h) such as "90ms" or "10s"')
+        raise PydanticCustomError("duration", 'a duration with its unit (ms, s, m, h, d) such as "90ms" or "10s"')
     return float(value) if isinstance(value, int) else value
 
 

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from tenfold.errors import Problem
-from tenfold.topology import layout, nearest, problems, tiers
+from tenfold.topology import layout, nearest, problems, tiers, units
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 NAME_FORM = "lower case letters, digits and dashes, at most 40, beginning with a letter"
 APP = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 APP_FORM = 'module:attribute, such as "shop.web:app"'
 DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ROUTE = re.compile(r"/[\w./~%@:+-]*", re.ASCII)
 
@@ -159,6 +160,63 @@ def ensure_weights(topology: tiers.Topology) -> Iterator[Problem]:
         yield Problem("balancer.weights", found, f"policy {expected}", "set the policy, or remove the weights")
 
 
+def ensure_cache_cluster(topology: tiers.Topology) -> Iterator[Problem]:
+    """A cluster needs three primaries: of two, neither can tell whether the other is dead or only out of reach."""
+    if topology.cache is not None and topology.cache.servers == 2:
+        advice = "two cannot agree on which of them died; set servers to 3, which makes 6 with their replicas, or to 1"
+        yield Problem("cache.servers", "2", "0, 1, or 3 to 9", advice)
+
+
+def ensure_session_store(topology: tiers.Topology) -> Iterator[Problem]:
+    """Sessions in the cache need cache servers: what one process keeps, no other one has."""
+    if topology.sessions.store == "cache" and topology.cache_servers == 0:
+        found = '"cache" without cache servers'
+        advice = 'add [cache] with servers = 3, or set store to "database" or "token"'
+        yield Problem("sessions.store", found, '"database", "token" or "memory"', advice)
+
+
+def ensure_sticky(topology: tiers.Topology) -> Iterator[Problem]:
+    """Sessions in a web server's memory need the client to come back to the same process."""
+    if topology.sessions.store != "memory":
+        return
+    balancer = topology.balancer
+    if balancer is not None and not balancer.sticky and "sticky" in balancer.model_fields_set:
+        advice = 'remove the line, or set sessions.store to "database", "cache" or "token"'
+        yield Problem("balancer.sticky", 'false with sessions.store = "memory"', "true", advice)
+    groups = {f"web_groups.{name}": group.workers for name, group in topology.web_groups.items()}
+    for path, workers in {"web": topology.web.workers, **groups}.items():
+        if workers > 1:
+            found = f'{workers} with sessions.store = "memory"'
+            advice = "each process has a memory of its own; set it to 1 and take more servers, or another store"
+            yield Problem(f"{path}.workers", found, "1", advice)
+
+
+def ensure_queue_majority(topology: tiers.Topology) -> Iterator[Problem]:
+    """An even number of queue servers survives no more deaths than one less."""
+    if topology.queue is not None and topology.queue.servers % 2 == 0:
+        count = topology.queue.servers
+        advice = f"{count} bear no more deaths than {count - 1}; set servers to {count - 1} or {count + 1}"
+        yield Problem("queue.servers", str(count), "1, 3 or 5", advice)
+
+
+def ensure_message_fits(topology: tiers.Topology) -> Iterator[Problem]:
+    """The queue can hold a few of the largest messages."""
+    queue = topology.queue
+    if queue is not None and queue.storage_bytes < 8 * queue.message_size_bytes:
+        least = units.size(8 * queue.message_size_bytes)
+        found = f'"{units.size(queue.storage_bytes)}" with message_size = "{units.size(queue.message_size_bytes)}"'
+        yield Problem("queue.storage", found, f'"{least}" or more', "make storage larger, or message_size smaller")
+
+
+def ensure_imports(topology: tiers.Topology) -> Iterator[Problem]:
+    """What workers import are names of modules."""
+    for number, name in enumerate(topology.workers.imports if topology.workers else ()):
+        if not MODULE.fullmatch(name):
+            advice = "leave out the attribute and .py" if ":" in name or name.endswith(".py") else ""
+            form = 'the name of a module, such as "shop.mailer"'
+            yield Problem(f"workers.imports[{number}]", problems.as_toml(name), form, advice)
+
+
 def ensure_placement(topology: tiers.Topology) -> Iterator[Problem]:
     """A database beside the app is only for the one server that has both."""
     if topology.database.placement != "shared":
@@ -183,9 +241,11 @@ def ensure_connections(topology: tiers.Topology) -> Iterator[Problem]:
     database = topology.database
     processes = topology.web.servers * topology.web.workers
     processes += sum(group.servers * group.workers for group in topology.web_groups.values())
-    needed = processes * database.pool_size + SPARE_CONNECTIONS
+    workers = topology.workers.servers * topology.workers.processes if topology.workers else 0
+    needed = (processes + workers) * database.pool_size + SPARE_CONNECTIONS
     if needed > database.max_connections:
-        found = f"{database.max_connections} for {processes} web processes with a pool_size of {database.pool_size}"
+        each = f"{processes} web {f'and {workers} worker ' if workers else ''}processes"
+        found = f"{database.max_connections} for {each} with a pool_size of {database.pool_size}"
         advice = f"set max_connections to {needed}, or a smaller pool_size"
         yield Problem("database.max_connections", found, f"{needed} or more", advice)
 
@@ -227,9 +287,15 @@ RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (ensure_group_addresses, ("web_groups", "regions")),
     (ensure_routes, ("balancer.route", "web_groups")),
     (ensure_weights, ("balancer", "web.servers", "web_groups", "regions")),
+    (ensure_cache_cluster, ("cache.servers",)),
+    (ensure_session_store, ("cache.servers", "sessions.store")),
+    (ensure_sticky, ("balancer.sticky", "sessions.store", "web.workers", "web_groups")),
+    (ensure_queue_majority, ("queue.servers",)),
+    (ensure_message_fits, ("queue.storage", "queue.message_size")),
+    (ensure_imports, ("workers.imports",)),
     (ensure_placement, ("database.placement", "database.replicas")),
     (ensure_synchronous, ("database.replicas", "database.synchronous")),
-    (ensure_connections, ("database", "web", "web_groups")),
+    (ensure_connections, ("database", "web", "web_groups", "workers.servers", "workers.processes")),
 )
 """Every rule, with the fields it reads."""
 

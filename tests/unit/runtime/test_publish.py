@@ -7,7 +7,8 @@ from tenfold import bindings, engines
 from tenfold.runtime import paths, publish, records, seats
 from tenfold.topology import tiers
 
-SECRETS = engines.Secrets("superuser!", "replicator!", "app!", "patroni!", "etcd!", "signing!")
+NAMES = ("superuser", "replicator", "app", "patroni", "etcd", "signing", "cache", "cache_admin", "queue", "queue_admin")
+SECRETS = engines.Secrets(**{name: f"{name}!" for name in NAMES})
 
 REPLICATED = topology(
     balancer={"servers": 2},

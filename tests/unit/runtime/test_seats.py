@@ -9,7 +9,7 @@ from tenfold import engines, errors
 from tenfold.runtime import paths, records, seats
 from tenfold.topology import layout
 
-SECRETS = engines.Secrets("superuser", "replicator", "app", "patroni", "etcd", "signing")
+SECRETS = engines.Secrets(*["secret"] * 10)
 
 
 def places(tmp_path: Path, wanted: str, there: str = "") -> seats.Seats:

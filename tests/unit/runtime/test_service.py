@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 TEXT = '[service]\nname = "shop"\napp = "shop.web:app"\n'
 
-SECRETS = engines.Secrets("superuser", "replicator", "app", "patroni", "etcd", "signing")
+SECRETS = engines.Secrets(*["secret"] * 10)
 
 
 @pytest.fixture

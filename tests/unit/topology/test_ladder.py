@@ -65,16 +65,17 @@ servers = 2
     )
 
 
-def test_all_rungs_of_the_design_are_named_and_four_are_built() -> None:
+def test_all_rungs_of_the_design_are_named_and_some_are_built() -> None:
+    built = ["single", "database", "balanced", "replicated", "cached", "stateless", "queued"]
     assert list(range(1, 13)) == [rung.number for rung in rungs.RUNGS]
-    assert ["single", "database", "balanced", "replicated"] == [rung.name for rung in BUILT]
+    assert built == [rung.name for rung in BUILT]
 
 
 def test_a_climb_beyond_what_is_built_says_what_it_skips() -> None:
     road = rungs.climb(load.parse(SINGLE), rungs.named("cdn"))
 
-    assert ["database", "balanced", "replicated"] == [rung.name for rung in road.rungs]
-    assert ("cached (rung 5) is not built yet: skipped", "cdn (rung 6) is not built yet: skipped") == road.notes
+    assert ["database", "balanced", "replicated", "cached"] == [rung.name for rung in road.rungs]
+    assert ("cdn (rung 6) is not built yet: skipped",) == road.notes
 
 
 def test_one_step_up_and_one_step_down() -> None:
@@ -86,10 +87,10 @@ def test_one_step_up_and_one_step_down() -> None:
 
 
 def test_at_the_top_there_is_nothing_to_climb() -> None:
-    road = rungs.climb(load.parse(at(rungs.named("replicated"))))
+    road = rungs.climb(load.parse(at(rungs.named("queued"))))
 
     assert () == road.rungs
-    assert 8 == len(road.notes)
+    assert 2 == len(road.notes)
 
 
 def test_a_skipped_rung_is_left_out_and_can_be_climbed_later() -> None:
@@ -157,3 +158,36 @@ def test_a_line_that_goes_takes_its_comment_along() -> None:
     text = at(rungs.named("database")).replace('placement = "own"', 'placement = "own"  # since May')
 
     assert SINGLE == edit.apply(text, rungs.edits(load.parse(text), rungs.named("single")))
+
+
+def test_the_new_tiers_come_and_go_without_a_trace() -> None:
+    replicated, text = at(rungs.named("replicated")), at(rungs.named("queued"))
+
+    assert text == (
+        f'{replicated}\n[cache]\nservers = 3\n\n[sessions]\nstore = "cache"\n\n'
+        "[queue]\nservers = 3\n\n[workers]\nservers = 2\n"
+    )
+    down = edit.apply(text, rungs.edits(load.parse(text), rungs.named("replicated")))
+    assert load.parse(replicated) == load.parse(down)
+
+
+def test_sessions_are_tokens_where_there_is_no_cache() -> None:
+    skipped = (rungs.named("cached"),)
+    text = edit.apply(SINGLE, rungs.edits(load.parse(SINGLE), rungs.named("stateless"), skipped))
+
+    assert ("token", None) == (load.parse(text).sessions.store, load.parse(text).cache)
+
+
+def test_stateless_ends_stickiness_and_memory() -> None:
+    text = SINGLE + '[balancer]\nservers = 2\nsticky = true\n[sessions]\nstore = "memory"\nlife = "2h"\n'
+    topology = load.parse(edit.apply(text, rungs.edits(load.parse(text), rungs.named("stateless"))))
+
+    assert ("cache", 7200.0, False) == (topology.sessions.store, topology.sessions.life_seconds, topology.is_sticky)
+
+
+def test_what_a_process_keeps_itself_stays_when_the_cache_servers_go() -> None:
+    text = SINGLE + '[cache]\nservers = 3\nlocal_memory = "8MiB"\n'
+    down = load.parse(edit.apply(text, rungs.edits(load.parse(text), rungs.named("single"))))
+
+    assert down.cache is not None
+    assert (0, 8 * 1024**2) == (down.cache.servers, down.cache.local_memory_bytes)

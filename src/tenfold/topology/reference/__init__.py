@@ -5,7 +5,10 @@ from importlib import resources
 from tenfold import errors
 from tenfold.topology import nearest
 
-SECTIONS = ("service", "balancer", "web", "web_groups", "database", "deploy", "regions")
+SECTIONS = (
+    *("service", "balancer", "web", "web_groups", "cache", "sessions"),
+    *("database", "queue", "workers", "deploy", "regions"),
+)
 """In the order in which a request meets the tiers."""
 
 
