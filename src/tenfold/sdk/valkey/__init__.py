@@ -2,3 +2,9 @@
 
 `client.Client` is what the cache, the sessions and the tokens share. It knows nothing of what they keep there.
 """
+
+from tenfold.sdk.valkey.client import Client
+from tenfold.sdk.valkey.scripts import Script
+from tenfold.sdk.valkey.trouble import Refused, Unavailable, ValkeyError
+
+__all__ = ["Client", "Refused", "Script", "Unavailable", "ValkeyError"]
