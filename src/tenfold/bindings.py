@@ -142,6 +142,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     directory: str = "."
     secret: str = ""
     """Signs cookies; hex, 32 bytes."""
+    former_secrets: tuple[str, ...] = ()
+    """Secrets from before, newest first: what they have signed or sealed still counts, nothing new is."""
     request_seconds: float = 10.0
     """How long a request may take until its response starts."""
     max_requests: int = 512

@@ -4,10 +4,11 @@ Set by `sdk/asgi` (one per request) or `tf.db.session()` (one per script); read 
 Pure: times are `loop.time()` values handed in, nothing here looks at a clock.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from tenfold import position, spans
 
@@ -57,6 +58,10 @@ class Request:
     """By shard, the node that this request's reads are pinned to: reads within one request are monotonic."""
     is_waiting: bool = False
     """Set by `sdk/db` while it waits for a primary: the request then does not count as work that overloads us."""
+    scope: MutableMapping[str, Any] = field(default_factory=dict)
+    """The ASGI scope; empty outside a server."""
+    visit: Any = None
+    """What `sdk/sessions` knows of this request's session, once that was asked for."""
     before_response: BeforeResponse | None = None
     """What must happen before the response begins: a session that has changed is kept, and its cookie set."""
     recorder: spans.Recorder | None = None
