@@ -123,6 +123,8 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     password: str = ""
     replicas: int = 1
     """On how many servers a message is before it counts as published."""
+    storage_bytes: int = 1024**3
+    """What each NATS server keeps of messages at most; when it is full publishers are refused."""
     handled_by: str = "web"
     """Which processes run the subscribers: `web` (in their spare time) or `workers`."""
     concurrency: int = 64
