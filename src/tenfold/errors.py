@@ -22,6 +22,7 @@
     │   ├── NotEncodable          a value, session or message of a type that cannot be written down safely
     │   ├── TooLarge              a key, value, session or message over its limit
     │   └── BadSubject            a name of messages that cannot be one, or that nobody knows
+    ├── NotFound                  what was asked for does not exist; a cache's loader raises it, and it is kept (404)
     ├── BadToken                  a token of `tf.tokens` that is forged, expired, revoked or for somebody else (401)
     ├── CsrfFailed                a form that did not come from a page of this service (403)
     ├── RequestFailed             a request of the load failed; ends its journey
@@ -158,6 +159,10 @@ class TooLarge(MisuseError):
 
 class BadSubject(MisuseError):
     """A name of messages that cannot be one, or that no subscriber and no declaration knows."""
+
+
+class NotFound(TenfoldError):
+    """What was asked for does not exist. Raised by a cache's loader; who asks again meanwhile gets it raised again."""
 
 
 class BadToken(TenfoldError):

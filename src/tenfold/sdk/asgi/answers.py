@@ -90,6 +90,8 @@ def to(error: BaseException) -> Answer | None:
     if isinstance(own, errors.OutcomeUnknown):
         detail = "It is not known whether this was done: it was done once or not at all. Look before trying again."
         return problem(503, "Outcome unknown", detail, more={"token": own.token})
+    if isinstance(own, errors.NotFound):
+        return problem(404, "Not found", "There is no such thing.")
     if isinstance(own, errors.KeyInUse):
         return problem(409, "Idempotency-Key in use", "The first request with this Idempotency-Key still runs.")
     if isinstance(own, errors.KeyReused):
