@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 
 from tenfold import bindings, errors
-from tenfold.sdk import addresses, db, tokens, watch
+from tenfold.sdk import addresses, db, watch
 from tenfold.sdk.asgi import idempotency, inflight, protocol, settings, wrap
 from tenfold.sdk.cache import cache
 from tenfold.sdk.queue import queue
 from tenfold.sdk.sessions import sessions
+from tenfold.sdk.tokens import tokens
 from tenfold.sdk.valkey import client as valkey
 
 made: "weakref.WeakSet[Tenfold]" = weakref.WeakSet()

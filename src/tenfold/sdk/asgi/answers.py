@@ -4,6 +4,7 @@ Called by `exchange` and `wrap`. Pure. Errors are answered as problem details (R
 names or addresses of servers, those are in the log.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ from typing import Any
 
 from tenfold import errors
 from tenfold.sdk.asgi import protocol
+
+BAD_TOKEN = b'Bearer error="invalid_token"'
+"""What a client hears of a token that does not verify (RFC 6750, 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,9 @@ def queued_too_long() -> Answer:
 def to(error: BaseException) -> Answer | None:
     """The answer to an error of tenfold's, or None when it is another's, and the server's own 500 says it best."""
     own = unwrapped(error)
+    if isinstance(own, errors.StoreUnavailable):
+        detail = "Something that this request needs does not answer; a part of the request may be done."
+        return problem(503, "Try again", detail, after_seconds=own.after_seconds)
     if isinstance(own, errors.TryAgain):
         detail = "The service cannot do this right now; nothing was done."
         return problem(503, "Try again", detail, after_seconds=own.after_seconds)
@@ -97,6 +104,11 @@ def to(error: BaseException) -> Answer | None:
     if isinstance(own, errors.KeyReused):
         detail = "This Idempotency-Key was used for another request before; use a new key for a new request."
         return problem(422, "Idempotency-Key reused", detail)
+    if isinstance(own, errors.BadToken):
+        refused = problem(401, "Bad token", "The token is not valid here.", more={"reason": own.reason})
+        return dataclasses.replace(refused, headers=(*refused.headers, (b"www-authenticate", BAD_TOKEN)))
+    if isinstance(own, errors.CsrfFailed):
+        return problem(403, "Bad CSRF token", "The form is too old, or from elsewhere; load the page again.")
     return None
 
 
