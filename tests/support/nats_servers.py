@@ -134,6 +134,7 @@ class Servers:
             user=USER,
             password=PASSWORD,
             replicas=min(3, self.count),
+            storage_bytes=self.storage_bytes,
             most_bytes=self.most_bytes,
         )
 

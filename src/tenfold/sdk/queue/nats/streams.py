@@ -1,0 +1,188 @@
+"""The service's stream and its consumers: what they must be, and making them so.
+
+Called by `transport`. Whoever comes first makes them, whoever comes later finds them or brings their settings up to
+date; all of it may be repeated at any time.
+
+The stream keeps a message until every group that had subscribed to its subject when it was published has acknowledged
+it (retention `interest`). `workqueue` would allow one group a subject, `limits` would keep what nobody waits for until
+the storage is full. A message whose subject nobody has subscribed to is dropped, as in PostgreSQL. When the storage is
+full new messages are refused, and none that waits is thrown away.
+"""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from tenfold import errors
+from tenfold.sdk.queue.nats import link, naming
+
+ASK_SECONDS = 5.0
+"""How long the servers may take for one answer about streams and consumers."""
+
+DUPLICATE_SECONDS = 120
+"""For how long the stream remembers a message's id. What comes again later meets the group's inbox, if it has one."""
+
+ACK_SECONDS = 15.0
+"""How long the servers wait for a worker's sign of life before they give its message to another."""
+
+MOST_PENDING = 65_536
+"""Messages of a group that are under way or wait for another try, in all its workers together."""
+
+SECOND = 1_000_000_000
+"""NATS counts in nanoseconds."""
+
+NOT_FOUND = 404
+FULL = frozenset((10023, 10047, 10077, 10122))
+"""Error codes: not enough storage or memory, a limit of the stream reached."""
+NO_STREAM = 10059
+STREAM_EXISTS = 10058
+
+
+class RefusedError(Exception):
+    """The servers understood and said no. Never leaves this package."""
+
+    def __init__(self, status: int, code: int, words: str) -> None:
+        self.status = status
+        self.code = code
+        super().__init__(f"{words} ({code})")
+
+
+class Streams:
+    """The stream of one service on its servers."""
+
+    def __init__(self, connection: link.Link, names: naming.Names) -> None:
+        self._link = connection
+        self.names = names
+
+    async def ensure(self, replicas: int, most_bytes: int) -> None:
+        """The stream is there, as it must be. Raises `LostError`, `TimeoutError`, `RefusedError`."""
+        wanted = _stream(self.names, replicas, most_bytes)
+        found = await self.info()
+        if found is None:
+            try:
+                await self._ask(f"STREAM.CREATE.{self.names.stream}", wanted)
+                return
+            except RefusedError as error:
+                if error.code != STREAM_EXISTS:
+                    raise
+                found = await self.info() or {}
+        if not _is_within(wanted, found.get("config", {})):
+            await self._ask(f"STREAM.UPDATE.{self.names.stream}", wanted)
+
+    async def info(self) -> dict[str, Any] | None:
+        """What the servers say of the stream; None when there is none."""
+        try:
+            return await self._ask(f"STREAM.INFO.{self.names.stream}", None)
+        except RefusedError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+
+    async def consumers(self) -> list[dict[str, Any]]:
+        """What the servers say of all consumers of the stream."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self._ask(f"CONSUMER.LIST.{self.names.stream}", {"offset": len(found)})
+            found += page.get("consumers") or []
+            if len(found) >= page.get("total", 0) or not page.get("consumers"):
+                return found
+
+    async def subscribe(self, groups: Iterable[naming.Group]) -> None:
+        """Every one of these groups has its consumers, as they must be: from now on messages wait for it."""
+        wanted = {one.name: one for group in groups for one in self.names.consumers(group)}
+        if not wanted:
+            return
+        found = {one["name"]: one.get("config", {}) for one in await self.consumers()}
+        for name, consumer in wanted.items():
+            config = _consumer(consumer)
+            if not _is_within(config, found.get(name, {})):
+                await self._ask(
+                    f"CONSUMER.CREATE.{self.names.stream}.{name}",
+                    {"stream_name": self.names.stream, "config": config},
+                )
+
+    async def published_at(self, sequence: int, pattern: str) -> datetime | None:
+        """When the first message from this one on came that has such a subject; None when there is none."""
+        body = {"seq": sequence, "next_by_subj": pattern}
+        try:
+            found = await self._ask(f"STREAM.MSG.GET.{self.names.stream}", body)
+        except RefusedError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+        return datetime.fromisoformat(found["message"]["time"])
+
+    async def forget(self, names: Iterable[str]) -> None:
+        """Delete these consumers, and what waited for them alone."""
+        for name in names:
+            try:
+                await self._ask(f"CONSUMER.DELETE.{self.names.stream}.{name}", None)
+            except RefusedError as error:
+                if error.status != NOT_FOUND:
+                    raise
+
+    async def _ask(self, what: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        payload = b"" if body is None else json.dumps(body).encode()
+        answer = await self._link.ask(f"$JS.API.{what}", payload, ASK_SECONDS)
+        if answer.head and not answer.payload:
+            raise link.LostError("JetStream does not answer on this server")
+        said: dict[str, Any] = json.loads(answer.payload)
+        if "error" in said:
+            raise refused(said)
+        return said
+
+
+def refused(said: dict[str, Any]) -> RefusedError:
+    """The error in an answer of the servers."""
+    error = said["error"]
+    return RefusedError(int(error.get("code", 0)), int(error.get("err_code", 0)), str(error.get("description", "")))
+
+
+def error_for(where: str, found: BaseException) -> errors.TryAgain:
+    """What an app hears of trouble with the servers. To be raised from `found`."""
+    if isinstance(found, RefusedError) and found.code in FULL:
+        return errors.Overloaded(
+            f"{where}: the queue's storage is full ({found}); handle messages faster, or raise queue.storage"
+        )
+    words = str(found) or type(found).__name__
+    return errors.StoreUnavailable(f"{where}: the NATS servers do not take it ({words}); nothing was sent")
+
+
+TROUBLE = (link.LostError, TimeoutError, RefusedError)
+"""What any question to the servers may raise."""
+
+
+def _stream(names: naming.Names, replicas: int, most_bytes: int) -> dict[str, Any]:
+    return {
+        "name": names.stream,
+        "subjects": [names.everything],
+        "retention": "interest",
+        "storage": "file",
+        "discard": "new",
+        "num_replicas": replicas,
+        "max_bytes": most_bytes,
+        "duplicate_window": DUPLICATE_SECONDS * SECOND,
+    }
+
+
+def _consumer(wanted: naming.Consumer) -> dict[str, Any]:
+    return {
+        "durable_name": wanted.name,
+        "name": wanted.name,
+        "filter_subject": wanted.filter,
+        "deliver_policy": "new",
+        "ack_policy": "explicit",
+        "ack_wait": int(ACK_SECONDS * SECOND),
+        "max_deliver": -1,
+        "max_ack_pending": 1 if wanted.lane is not None else MOST_PENDING,
+        "metadata": {"group": wanted.group.name, "subject": wanted.group.subject},
+    }
+
+
+def _is_within(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
+    """Whether everything that is wanted was found so; the servers add settings of their own."""
+    return all(
+        _is_within(value, found.get(name, {})) if isinstance(value, dict) else found.get(name) == value
+        for name, value in wanted.items()
+    )
