@@ -1,4 +1,4 @@
-"""`postgres://` addresses, for a database that the runtime does not run, as bindings.
+"""`postgres://` and `valkey://` addresses, for servers that the runtime does not run, as bindings.
 
 Called by `sdk/service`. Pure.
 """
@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from tenfold import bindings, errors
 
 FORM = "postgres://USER:PASSWORD@HOST[:PORT]/NAME"
+CACHE_FORM = "valkey://[USER:PASSWORD@]HOST[:PORT]"
 
 
 def database(urls: Sequence[str]) -> bindings.Database:
@@ -28,6 +29,37 @@ def database(urls: Sequence[str]) -> bindings.Database:
         user=unquote(first.username or ""),
         password=unquote(first.password or ""),
     )
+
+
+def cache(urls: Sequence[str]) -> bindings.Cache:
+    """One Valkey, or the servers of one cluster. Raises BadBindings, whose message never holds the address."""
+    parsed = [_parse_cache(number, url) for number, url in enumerate(urls, 1)]
+    first = parsed[0]
+    for number, other in enumerate(parsed, 1):
+        if (other.username, other.password) != (first.username, first.password):
+            raise errors.BadBindings(
+                f"Tenfold(cache=...): address {number} has another user or password than address 1; all addresses are "
+                "servers of one cluster, give them the same"
+            )
+    return bindings.Cache(
+        nodes=tuple(
+            bindings.CacheNode(name=f"{_host(one)}:{one.port or 6379}", host=_host(one), port=one.port or 6379)
+            for one in parsed
+        ),
+        user=unquote(first.username or ""),
+        password=unquote(first.password or ""),
+    )
+
+
+def _parse_cache(number: int, url: str) -> SplitResult:
+    try:
+        parsed = urlsplit(url)
+        is_complete = parsed.scheme in ("valkey", "redis") and bool(parsed.hostname) and parsed.port != 0
+    except ValueError:  # its text holds the address: not for a message
+        is_complete = False
+    if not is_complete or parsed.path.strip("/") or parsed.query:
+        raise errors.BadBindings(f"Tenfold(cache=...): address {number}: another form found, {CACHE_FORM} expected")
+    return parsed
 
 
 def _parse(number: int, url: str) -> SplitResult:

@@ -14,7 +14,7 @@ import msgspec
 from tenfold import bindings, errors
 from tenfold.sdk import addresses, db, watch
 from tenfold.sdk.asgi import idempotency, inflight, protocol, settings, wrap
-from tenfold.sdk.cache import cache
+from tenfold.sdk.cache import cache as caching
 from tenfold.sdk.queue import queue
 from tenfold.sdk.sessions import sessions
 from tenfold.sdk.tokens import tokens
@@ -33,17 +33,19 @@ class Tenfold:
 
     Without arguments it finds its bindings by the environment, as the runtime sets it. Beside an infrastructure of
     your own: `Tenfold(database=["postgres://app:...@10.0.0.1/shop", "postgres://app:...@10.0.0.2/shop"])` names
-    the nodes of one database (which is the primary, it finds out), and the other arguments say what else the
-    bindings would. An argument that is given wins over the bindings.
+    the nodes of one database (which is the primary, it finds out), `cache=["valkey://app:...@10.0.0.3", ...]` a Valkey
+    or the servers of one cluster, and the other arguments say what else the bindings would. An argument that is given
+    wins over the bindings.
 
     `principal` names who makes a request, for `Idempotency-Key`: a key counts for one principal only. It gets the
     ASGI scope; without it the Authorization header counts.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is optional, and given by its name
         self,
         *,
         database: Sequence[str] | str = (),
+        cache: Sequence[str] | str = (),
         name: str = "",
         secret: str = "",
         principal: settings.Principal = idempotency.default_principal,
@@ -54,6 +56,8 @@ class Tenfold:
     ) -> None:
         urls = (database,) if isinstance(database, str) else tuple(database)
         self._database = addresses.database(urls) if urls else None
+        cache_urls = (cache,) if isinstance(cache, str) and cache else tuple(cache)
+        self._cache = addresses.cache(cache_urls) if cache_urls else None
         self._given = _given(name, secret, urls, request_seconds, max_requests, trusted_proxies)
         self._principal = principal
         self._starts = 0
@@ -65,7 +69,7 @@ class Tenfold:
         """The database: asyncpg.Pool's surface, and more."""
         self.valkey = valkey.Client()
         """The cache's servers, for commands of your own; `is_there` on the rungs that have them."""
-        self.cache = cache.Cache(self.db, self.valkey)
+        self.cache = caching.Cache(self.db, self.valkey)
         """Values kept to be read again."""
         self.sessions = sessions.Sessions(self.db, self.valkey)
         """Visitors' sessions; `tf.session(request)` is the one of a request."""
@@ -196,7 +200,8 @@ class Tenfold:
 
     def _effective(self) -> bindings.Bindings:
         """The bindings; outside the runtime what stands for them."""
-        return self.bindings or bindings.Bindings(service=self.settings.service)
+        found = self.bindings or bindings.Bindings(service=self.settings.service)
+        return found if self._cache is None else msgspec.structs.replace(found, cache=self._cache)
 
     def _apply(self, found: bindings.Bindings | None) -> None:
         self.bindings = found
