@@ -96,6 +96,7 @@ class Shard:
         "poke",
         "primary",
         "readable",
+        "turned",
     )
 
     def __init__(self, number: int, epoch: int, poke: Callable[[], None]) -> None:
@@ -121,6 +122,8 @@ class Shard:
         """Fires after every sighting of a replica. Who waits here waits for a copy to catch up."""
         self.poke = poke
         """Asks the probes of this shard to look now."""
+        self.turned: Callable[[], None] = _nobody
+        """Called as soon as a node is seen on a newer timeline than any before."""
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=SAMPLES)
         self._newest_timeline = 0
         self._newest_timeline_at = float("-inf")
@@ -196,8 +199,11 @@ class Shard:
         """Remember the newest timeline. A database that was made anew begins at 1: after a while it is believed."""
         is_forgotten = sighting.asked_at > self._newest_timeline_at + TIMELINE_SECONDS
         if sighting.timeline >= self._newest_timeline or is_forgotten:
+            is_newer = sighting.timeline > self._newest_timeline
             self._newest_timeline = sighting.timeline
             self._newest_timeline_at = sighting.asked_at
+            if is_newer:
+                self.turned()
 
     def _sample(self, sighting: Sighting) -> None:
         """Remember how far the primary was, and let replicas that hold all of it profit at once."""
@@ -226,6 +232,10 @@ class Shard:
             is_known = node.sighting is not None or self.primary is not None
             if node.followers and node is not self.primary and is_known:
                 node.dismiss()
+
+
+def _nobody() -> None:
+    """Nobody asks to be told of a newer timeline."""
 
 
 def _role(node: Node) -> str:

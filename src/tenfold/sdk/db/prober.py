@@ -49,6 +49,20 @@ select is_standby,
 past anything that a replica will replay. The timeline not from the checkpoint on a primary: that lags a promotion."""
 
 
+async def ask(connection: "asyncpg.Connection[Any]") -> nodes.Sighting:
+    """What the node on the other side is, and how far it has come: it was so before this returned."""
+    asked_at = asyncio.get_running_loop().time()
+    row = await connection.fetchrow(QUESTION, timeout=ANSWER_SECONDS)
+    assert row is not None
+    return nodes.Sighting(
+        asked_at=asked_at,
+        is_primary=not row["is_standby"],
+        accepts_writes=not row["is_standby"] and not row["is_fenced"],
+        timeline=row["timeline"] or 0,
+        lsn=row["lsn"] or 0,
+    )
+
+
 class Prober:
     """Looks at one node until it is stopped. `poke` ends the pause between two looks."""
 
@@ -86,26 +100,16 @@ class Prober:
 
     async def look(self) -> bool:
         """One look. True when the node answered."""
-        loop = asyncio.get_running_loop()
         try:
             connection = await self._connected()
-            asked_at = loop.time()
-            row = await connection.fetchrow(QUESTION, timeout=ANSWER_SECONDS)
-            assert row is not None
+            sighting = await ask(connection)
         except (*connect.ANSWERS, connect.UnreachableError) as error:
             self._failed(error)
             return False
-        sighting = nodes.Sighting(
-            asked_at=asked_at,
-            is_primary=not row["is_standby"],
-            accepts_writes=not row["is_standby"] and not row["is_fenced"],
-            timeline=row["timeline"] or 0,
-            lsn=row["lsn"] or 0,
-        )
         self._failures = 0
         self._shard.saw(self._node, sighting)
-        self._node.pool.cut_reads(before=asked_at)
-        self._node.pool.trim(asked_at)
+        self._node.pool.cut_reads(before=sighting.asked_at)
+        self._node.pool.trim(sighting.asked_at)
         await self._learn_history(connection, sighting)
         await self._learn_functions(connection)
         self.has_looked = True

@@ -73,6 +73,13 @@ class Reads:
             serving.pinned[self._number] = node.where.name
         return node
 
+    async def pin(self, serving: request.Request, until: float) -> nodes.Node:
+        """The node that this request's reads go to from now on; waits as a read does. Raises `NoPrimary`.
+
+        Later reads that it cannot answer go to one that has come as far, or to the primary.
+        """
+        return self.ready(serving) or await self._node(serving, until, is_primary=False)
+
     async def run(self, work: "Work[Result]", limits: deadline.Limits, again: Again) -> Result:
         """What `work` returns, given a connection to a node that may answer.
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import asyncpg
 
@@ -46,6 +46,8 @@ CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 A_TRANSACTION = "a transaction"
 
 AfterCommit = Callable[[position.Position | None], Awaitable[None]]
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,10 @@ class Transaction(outward.Outward, statements.Statements):
         What it raises is logged: the write stays written.
         """
         self._after.append(callback)
+
+    def awaiting_commit(self, kind: type[Kind]) -> Kind | None:
+        """The callback of this type that waits for the commit already: for one that gathers what belongs together."""
+        return next((one for one in self._after if isinstance(one, kind)), None)
 
     def __enter__(self) -> NoReturn:
         raise errors.MisuseError("transaction: `with` found; write `async with tf.db.transaction() as tx:`")

@@ -1,0 +1,55 @@
+"""Several `Tenfold`s without bindings on one cluster: what processes of a service are to each other. For the cache.
+
+Each has its own database pools and its own floors; only the database, and the cache's servers if there are any, are
+common to them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from support import postgres_cluster, routed_reads
+from tenfold import bindings
+from tenfold.kit import clock
+from tenfold.sdk import db
+from tenfold.sdk.cache import floors
+from tenfold.sdk.valkey import client
+
+
+@dataclass(slots=True)
+class Process:
+    """The parts of one `Tenfold` that tests of freshness need."""
+
+    db: db.Database
+    floors: floors.Floors
+    servers: client.Client
+
+    async def until_trusted(self, seconds: float = 20) -> None:
+        """Return when its channel is whole and its table has caught up."""
+
+        async def look() -> bool:
+            return self.floors.is_sure
+
+        assert await clock.until(look, seconds=seconds, pause_seconds=0.005)
+
+
+@asynccontextmanager
+async def running(
+    cluster: postgres_cluster.Cluster, count: int, cache: bindings.Cache | None = None
+) -> AsyncIterator[list[Process]]:
+    """So many, all of which trust their floors."""
+    bound = cache or bindings.Cache()
+    async with AsyncExitStack() as stack:
+        made = []
+        for _ in range(count):
+            database = await stack.enter_async_context(routed_reads.started(cluster))
+            servers = client.Client()
+            await servers.start(bound)
+            stack.push_async_callback(servers.stop)
+            one = Process(database, floors.Floors(database, servers), servers)
+            await one.floors.start()
+            stack.push_async_callback(one.floors.stop)
+            made.append(one)
+        await asyncio.gather(*(one.until_trusted() for one in made))
+        yield made
