@@ -105,8 +105,12 @@ class Client:
 
     def is_well(self, key: str | bytes) -> bool:
         """Whether the server that holds this key can be hoped to answer quickly: a look, no I/O."""
-        owner = self._cluster.owners[slots.of(key)] if self._cluster is not None else None
+        owner = self.owner(key)
         return owner is not None and owner.is_well
+
+    def owner(self, key: str | bytes) -> server.Server | None:
+        """The server that holds this key, as far as is known now."""
+        return self._cluster.owners[slots.of(key)] if self._cluster is not None else None
 
     def primaries(self) -> tuple[server.Server, ...]:
         """The servers that own slots, as far as is known now."""
@@ -186,11 +190,13 @@ class Client:
     @contextlib.asynccontextmanager
     async def dedicated(self, key: str | bytes, *, timeout: float | None = None) -> AsyncIterator[dedicated.Dedicated]:
         """A connection of one's own to the server that holds this key: for WAIT, WAITAOF and commands that block."""
-        found = self._cluster
-        owner = found.owners[slots.of(key)] if found is not None else None
+        seconds = CALL_SECONDS if timeout is None else timeout
+        if self.owner(key) is None:
+            await self.call("PING", key=key, timeout=seconds, repeat=True)  # it waits until somebody owns the key
+        found, owner = self._cluster, self.owner(key)
         if found is None or owner is None:
-            raise trouble.Unavailable("a connection of its own: the server that holds the key is not known")
-        async with self._dedicated.lend(owner, found, CALL_SECONDS if timeout is None else timeout) as lent:
+            raise trouble.Unavailable("a connection of its own: no server holds the key")
+        async with self._dedicated.lend(owner, found, seconds) as lent:
             yield lent
 
     # What the cluster tells
