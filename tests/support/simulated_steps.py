@@ -3,6 +3,7 @@
 Every `yield` is a moment at which the runtime may die: the test then stops, looks, and plans again.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -43,8 +44,14 @@ class Stage:
 
     def set(self, server: str, process: str, state: Any) -> None:
         self.server(server).processes[process] = state
-        if state is READY:
+        if state in (READY, STARTING) and not self._is_leaving(server):
             self.server(server).revisions[process] = self.revisions.get((server, process), "")
+
+    def _is_leaving(self, server: str) -> bool:
+        """Whether the app still uses it, and shall use others: until then it runs as it did."""
+        used = [(self.world.told.caches, "valkey"), (self.world.told.queues, "nats")]
+        wanted = {name: tuple(one.name for one in self.wanted.running(name)) for _, name in used}
+        return any(server in told and told != wanted[name] for told, name in used)
 
     def start_servers(self, step: steps.StartServers) -> Moments:
         for name in step.servers:
@@ -68,7 +75,7 @@ class Stage:
     def _ready(self, server: str, name: str) -> None:
         if name == "etcd" and not self.world.has_coordination:
             return
-        if name == "granian":
+        if name in layout.APP_ENGINES:
             assert self.world.is_migrated, "new code starts before its schema is there"
             assert self.world.is_published, "the app starts without its bindings"
         if name in ("postgres", "patroni"):
@@ -77,9 +84,21 @@ class Stage:
         if name == "haproxy" and not self.world.runs(server, name):
             self.world.doors[server] = {one.name for one in self.wanted.running("granian")}
             self.world.door_revisions[server] = self.revisions.get((server, name), "")
-        if name == "granian":
+        if name in layout.APP_ENGINES:
             self._run_release(server)
         self.set(server, name, READY)
+        if name in ("valkey", "nats"):
+            self._open_files(server, name)
+
+    def _open_files(self, server: str, name: str) -> None:
+        """A cache server finds others when it is told, a queue server belongs to those of its settings."""
+        revision = self.server(server).revisions[name]
+        if name == "valkey":
+            cluster = self.world.clusters.setdefault(server, (server,))
+            assert revision == "cluster" or cluster == (server,), f"{server} starts with what a cluster left there"
+        else:
+            cluster = tuple(f"queue-{number}" for number in range(1, 1 + int(revision)))
+            assert cluster == self.world.clusters.setdefault(server, cluster), f"{server} starts with others' files"
 
     def _run_release(self, server: str) -> None:
         running = {name: one.release for name, one in self.world.servers.items()}
@@ -95,6 +114,11 @@ class Stage:
             if name == "granian":
                 routing = [door for door in self.world.running("haproxy") if server in self.world.doors[door]]
                 assert not routing, f"{server} stops, and {routing} give it requests"
+            if name == "worker":
+                others = self.world.running("worker") - {one for one, _ in step.targets}
+                assert self.world.told.handled_by == "web" or others, f"{server} stops, and nobody handles messages"
+            if name in ("valkey", "nats"):
+                assert server not in (*self.world.told.caches, *self.world.told.queues), f"the app uses {server}"
             if name in ("postgres", "patroni"):
                 assert server not in self.world.witnesses, f"commits wait for {server}"
                 self._flush(server)
@@ -135,11 +159,14 @@ class Stage:
         for name in step.servers:
             server = self.world.servers[name]
             alive = [one for one, state in server.processes.items() if state is not STOPPED]
+            if name not in (*self.world.told.caches, *self.world.told.queues):
+                alive = [one for one in alive if one not in ("valkey", "nats")]
             assert not alive or server.state is not ServerState.RUNNING, f"{name} goes while {alive} run"
             server.state = ServerState.STOPPED if server.state is ServerState.RUNNING else server.state
             yield
             self.world.copies.pop(name, None)
             del self.world.servers[name]
+            self.world.forget_files(name)
             yield
 
     def discard(self, step: steps.DiscardData) -> Moments:
@@ -252,7 +279,50 @@ class Stage:
     # the app
 
     def publish(self, step: steps.PublishBindings) -> Moments:
-        self.world.published, self.world.is_published = step.databases, True
+        for name in step.told.caches:
+            assert self.world.has_accidents or not self.world.is_serving or self.world.runs(name, "valkey")
+        self.world.published, self.world.is_published, self.world.told = step.databases, True, step.told
+        yield
+
+    def form_cache(self, step: steps.FormCache) -> Moments:
+        for name in step.servers:
+            assert self.world.runs(name, "valkey")
+            if step.begins_anew:
+                assert name not in self.world.told.caches, f"the app uses {name}"
+                self.world.forget_files(name)
+                self.world.clusters[name] = (name,)
+                yield
+        for name in step.servers:
+            self.world.clusters[name] = step.servers
+            yield
+
+    def move_sessions(self, step: steps.MoveSessions) -> Moments:
+        source, target = self.world.place_of(step.source), self.world.place_of(step.target)
+        assert source is not None
+        assert target is not None
+        assert step.target in ("database", self.world.told.store)
+        for session in sorted(self.world.sessions.get(source, ())):
+            self.world.sessions.setdefault(target, set()).add(session)
+            self.world.sessions[source].discard(session)
+            if session % 5 == 0:
+                yield
+        told = self.world.told
+        former = {one: None for one in (*told.former_stores, step.target) if one not in (step.source, told.store)}
+        self.world.told = dataclasses.replace(told, former_stores=tuple(former))
+        yield
+
+    def drain_queue(self, step: steps.DrainQueue) -> Moments:
+        told = self.world.told
+        source, target = ("database", told.queues) if step.source == "postgres" else (told.queues, "database")
+        assert self.world.has_quorum(told.queues)
+        for message in sorted(self.world.messages.get(source, ())):  # type: ignore[call-overload]
+            if message in self.world.messages[source]:  # type: ignore[index]
+                self.world.messages[source].discard(message)  # type: ignore[index]
+                self.world.messages.setdefault(target, set()).add(message)  # type: ignore[arg-type]
+            if message % 5 == 0:
+                yield
+        queues = told.queues if told.transport == "nats" else ()
+        self.world.told = dataclasses.replace(told, former_transport="", queues=queues)
         yield
 
     def migrate(self, _: steps.Migrate) -> Moments:
@@ -282,7 +352,19 @@ ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Moments]] = {
     steps.ChangeSynchronous: Stage.change_synchronous,
     steps.PublishBindings: Stage.publish,
     steps.Migrate: Stage.migrate,
+    steps.FormCache: Stage.form_cache,
+    steps.MoveSessions: Stage.move_sessions,
+    steps.DrainQueue: Stage.drain_queue,
 }
+
+
+def asked(topology: tiers.Topology, revisions: Revisions | None = None) -> Revisions:
+    """The revisions of a topology: what a cache or queue server is started with depends on how many there are."""
+    wanted = layout.layout(topology)
+    caches, queues = wanted.running("valkey"), wanted.running("nats")
+    by_count = {(one.name, "valkey"): "cluster" if len(caches) > 1 else "single" for one in caches}
+    by_count |= {(one.name, "nats"): str(len(queues)) for one in queues}
+    return {**by_count, **(revisions or {})}
 
 
 def change(
@@ -292,6 +374,7 @@ def change(
     released: releases.Wanted = releases.NOTHING,
 ) -> Iterator[tuple[steps.Step, bool]]:
     """Plan and carry out until nothing is left to do; yields each moment's step, and whether the step is done."""
+    revisions = asked(topology, revisions)
     for _ in range(6):
         made = plan.make(topology, world.look(topology), revisions, released)
         if made.is_empty:
@@ -333,6 +416,22 @@ def assert_arrived(world: World, topology: tiers.Topology) -> None:
     assert topology.database.synchronous == world.is_synchronous
     web = {server.name for server in wanted.running("granian")}
     assert all(web == world.doors[door.name] for door in wanted.balancers)
+    assert_told(world, topology)
+
+
+def assert_told(world: World, topology: tiers.Topology) -> None:
+    """The app knows its cache and its queue, and nothing is left in places that it does not know."""
+    wanted = layout.layout(topology)
+    caches = tuple(one.name for one in wanted.running("valkey"))
+    queues = tuple(one.name for one in wanted.running("nats"))
+    assert (caches, queues) == (world.told.caches, world.told.queues)
+    assert topology.sessions.store == world.told.store
+    assert ("nats" if queues else "postgres", "") == (world.told.transport, world.told.former_transport)
+    assert ("workers" if topology.workers else "web") == world.told.handled_by
+    assert all(caches == world.clusters[name] for name in caches)
+    stores = [world.place_of(store) for store in (world.told.store, *world.told.former_stores)]
+    assert {place for place, kept in world.sessions.items() if kept} <= set(stores)
+    assert {place for place, kept in world.messages.items() if kept} <= {"database", queues}
 
 
 def serving(topology: tiers.Topology) -> World:

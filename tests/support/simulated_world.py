@@ -6,6 +6,7 @@ leave out. `simulated_steps` moves it; `World.look` gives the snapshot that plan
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tenfold.observation import snapshot
 from tenfold.topology import layout, tiers
@@ -13,6 +14,13 @@ from tenfold.topology import layout, tiers
 ServerState = snapshot.ServerState
 ProcessState = snapshot.ProcessState
 READY, STARTING, STOPPED = ProcessState.READY, ProcessState.STARTING, ProcessState.STOPPED
+
+
+Cluster = tuple[str, ...]
+"""Servers that count themselves to one cache or queue: in a cache the first half are primaries."""
+
+Place = Literal["database", "client"] | Cluster
+"""What holds sessions or messages. A client holds its own: a token, or a memory that its balancer leads it to."""
 
 
 @dataclass
@@ -63,6 +71,16 @@ class World:
     has_accidents: bool = False
     """Whether servers are killed: then nobody expects the front door to work, or the app to know a primary at once."""
     tells_stopped: bool = True
+    told: snapshot.Told = field(default_factory=snapshot.Told)
+    clusters: dict[str, Cluster] = field(default_factory=dict)
+    """By server with a cache or a queue, the cluster that its files belong to, whether it runs or not."""
+    sessions: dict[Place, set[int]] = field(default_factory=dict)
+    """Where which visitor's session is."""
+    messages: dict[Place, set[int]] = field(default_factory=dict)
+    """Where which message waits."""
+    visitors: int = 0
+    published_messages: int = 0
+    handled: set[int] = field(default_factory=set)
 
     def clone(self) -> "World":
         """Another world like this one, with a future of its own."""
@@ -70,8 +88,11 @@ class World:
         copies = {name: dataclasses.replace(one) for name, one in self.copies.items()}
         doors = {name: set(routes) for name, routes in self.doors.items()}
         sets = {"drained": set(self.drained), "witnesses": set(self.witnesses)}
-        revisions = dict(self.door_revisions)
-        return dataclasses.replace(self, servers=servers, copies=copies, doors=doors, door_revisions=revisions, **sets)
+        sets |= {"handled": set(self.handled)}
+        rest = {"door_revisions": dict(self.door_revisions), "clusters": dict(self.clusters)}
+        rest["sessions"] = {place: set(kept) for place, kept in self.sessions.items()}
+        rest["messages"] = {place: set(kept) for place, kept in self.messages.items()}
+        return dataclasses.replace(self, servers=servers, copies=copies, doors=doors, **sets, **rest)
 
     # what runs
 
@@ -109,7 +130,76 @@ class World:
         self._elect()
         self._follow()
         self._write()
+        self._serve()
         self._check()
+
+    def _serve(self) -> None:
+        """A new visitor comes, an old one comes back, a message is published and one is handled."""
+        if self.running("granian") and self.is_published and any(not copy.is_fenced for copy in self.primaries):
+            self._visit()
+            self._publish()
+        self._handle()
+
+    def _visit(self) -> None:
+        place = self.place_of(self.told.store)
+        if place is None:
+            assert self.has_accidents, f"sessions go to the {self.told.store}, which cannot take them"
+            return
+        self.visitors += 1
+        self.sessions.setdefault(place, set()).add(self.visitors)
+        again = self.visitors // 2 or 1
+        found = [one for store in (self.told.store, *self.told.former_stores) if (one := self.place_of(store))]
+        holding = next((one for one in found if again in self.sessions.get(one, ())), None)
+        assert holding is not None or self.has_accidents, f"visitor {again} is logged out: {self.sessions}, {self.told}"
+        if holding is not None:
+            self.sessions[holding].discard(again)
+            self.sessions[place].add(again)
+
+    def place_of(self, store: str) -> Place | None:
+        """What holds the sessions of this store; None when it cannot be reached."""
+        if store != "cache":
+            return "database" if store == "database" else "client"
+        cluster = self.clusters.get(self.told.caches[0], ()) if self.told.caches else ()
+        return cluster if set(cluster) == set(self.told.caches) and self.serves(cluster) else None
+
+    def serves(self, cluster: Cluster) -> bool:
+        """Whether every slot of a cache has a server that runs."""
+        half = max(1, len(cluster) // 2)
+        pairs = [{cluster[number], cluster[(number + half) % len(cluster)]} for number in range(half)]
+        return bool(cluster) and all(pair & self.running("valkey") for pair in pairs)
+
+    def _publish(self) -> None:
+        place: Place | None = "database"
+        if self.told.transport == "nats":
+            place = self.told.queues if self.has_quorum(self.told.queues) else None
+        assert place is not None or self.has_accidents, "messages go to queue servers that cannot take them"
+        if place is not None:  # else it waits in the outbox, which is the database's
+            self.published_messages += 1
+            self.messages.setdefault(place, set()).add(self.published_messages)
+
+    def has_quorum(self, cluster: Cluster) -> bool:
+        return 2 * len(set(cluster) & self.running("nats")) > len(cluster)
+
+    def _handle(self) -> None:
+        """Half of the time, so that some messages always wait."""
+        if not self.running("granian" if self.told.handled_by == "web" else "worker"):
+            assert self.has_accidents or not self.is_serving, "nobody handles messages"
+            return
+        for place in ["database", self.told.queues]:
+            waiting = self.messages.get(place, set())  # type: ignore[call-overload]
+            if waiting and self.published_messages % 2 and (place == "database" or self.has_quorum(self.told.queues)):
+                self.handled.add(waiting.pop())
+
+    def forget_files(self, name: str) -> None:
+        """What a server held is gone, and with the last copy what its cluster held."""
+        cluster = self.clusters.pop(name, ())
+        left = [one for one in cluster if self.clusters.get(one) == cluster]
+        half = max(1, len(cluster) // 2)
+        pairs = [{cluster[number], cluster[(number + half) % len(cluster)]} for number in range(half) if cluster]
+        if not all(pair & set(left) for pair in pairs):
+            self.sessions.pop(cluster, None)
+        if 2 * len(left) <= len(cluster):
+            self.messages.pop(cluster, None)
 
     def _elect(self) -> None:
         for server in self.running_or_starting("etcd"):
@@ -174,6 +264,11 @@ class World:
         assert self.copies or not self.acknowledged, "the last copy of the data is gone"
         if self.running("granian") and writable and not self.has_accidents:
             assert writable[0] in self.published, f"the app does not know {writable[0]}, where writes go"
+        there = set[int]().union(*self.sessions.values())
+        assert set(range(1, self.visitors + 1)) <= there, "sessions lost"
+        waiting = set[int]().union(*self.messages.values())
+        assert set(range(1, self.published_messages + 1)) == waiting | self.handled, "messages lost"
+        assert not waiting & self.handled, "messages doubled"
         if self.is_serving:
             self._check_doors()
 
@@ -193,10 +288,26 @@ class World:
             servers=tuple(self._server(one) for one in self.servers.values()),
             databases=tuple(self._node(copy) for copy in self.copies.values()),
             balancers=tuple(self._balancer(name) for name in sorted(self.running("haproxy"))),
+            caches=tuple(self._cache(name) for name in sorted(self.running("valkey"))),
             published=self.published,
+            told=self.told,
             is_synchronous=self.is_synchronous,
             is_migrated=self.is_migrated and self.primary is not None,
             is_published=self.is_published,
+        )
+
+    def _cache(self, name: str) -> snapshot.CacheNode:
+        cluster = self.clusters[name]
+        half = max(1, len(cluster) // 2)
+        is_single = self.servers[name].revisions.get("valkey") == "single"
+        is_primary = cluster.index(name) < half or cluster[cluster.index(name) - half] not in self.running("valkey")
+        return snapshot.CacheNode(
+            name,
+            role="primary" if is_primary else "replica",
+            primary="" if is_primary else cluster[cluster.index(name) - half],
+            slots=1 if is_primary and len(cluster) > 1 else 0,
+            is_complete=is_single or (len(cluster) > 1 and self.serves(cluster)),
+            members=cluster,
         )
 
     def _server(self, one: Server) -> snapshot.Server:
@@ -206,7 +317,7 @@ class World:
                 name,
                 self._state(one, state),
                 revision=one.revisions.get(name, ""),
-                release=one.release if name == "granian" else "",
+                release=one.release if name in layout.APP_ENGINES else "",
             )
             for name, state in one.processes.items()
         )

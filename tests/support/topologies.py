@@ -11,11 +11,29 @@ def topology(**sections: Any) -> tiers.Topology:
 
 BALANCED: dict[str, Any] = {"balancer": {"servers": 2}, "web": {"servers": 2}}
 
+REPLICATED: dict[str, Any] = {**BALANCED, "database": {"replicas": 2, "synchronous": True}}
+CACHED: dict[str, Any] = {**REPLICATED, "cache": {"servers": 3}}
+STATELESS: dict[str, Any] = {**CACHED, "sessions": {"store": "cache"}}
+QUEUED: dict[str, Any] = {**STATELESS, "queue": {"servers": 3}, "workers": {"servers": 2}}
+
 TOPOLOGIES = {
     "single": topology(),
     "database": topology(database={"placement": "own"}),
     "balanced": topology(**BALANCED),
-    "replicated": topology(**BALANCED, database={"replicas": 2, "synchronous": True}),
+    "replicated": topology(**REPLICATED),
+    "cached": topology(**CACHED),
+    "stateless": topology(**STATELESS),
+    "queued": topology(**QUEUED),
+    "one server, its cache and its queue": topology(
+        cache={"servers": 1}, sessions={"store": "cache"}, queue={"servers": 1}, workers={}
+    ),
+    "a larger cache and queue": topology(
+        **BALANCED, cache={"servers": 4}, sessions={"store": "cache"}, queue={"servers": 5}, workers={"servers": 3}
+    ),
+    "workers on the database's queue, tokens": topology(
+        **BALANCED, sessions={"store": "token"}, workers={"servers": 1}
+    ),
+    "a queue without workers, sticky": topology(**BALANCED, sessions={"store": "memory"}, queue={"servers": 1}),
     "replicated, asynchronous": topology(**BALANCED, database={"replicas": 2}),
     "one replica": topology(**BALANCED, database={"replicas": 1, "synchronous": True}),
     "four replicas": topology(**BALANCED, database={"replicas": 4, "synchronous": True}),

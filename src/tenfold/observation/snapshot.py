@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from tenfold.topology import layout
+
 
 class ServerState(StrEnum):
     """What a server is doing."""
@@ -48,7 +50,7 @@ class Process:
     revision: str = ""
     """A hash of the configuration and command it was started with."""
     release: str = ""
-    """Of a web server, the release that it runs, or ran last."""
+    """Of a web server or a worker, the release that it runs, or ran last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class Server:
     def process(self, engine: str) -> Process | None:
         """The process of this engine, or None."""
         return next((one for one in self.processes if one.engine == engine), None)
+
+    @property
+    def app(self) -> Process | None:
+        """The process that runs the app here, as a web server or a worker; or None."""
+        return next((one for one in self.processes if one.engine in layout.APP_ENGINES), None)
 
     def runs(self, engine: str) -> bool:
         """Whether the server has power and its process of this engine is ready."""
@@ -130,6 +137,71 @@ class Balancer:
         return frozenset(one.server for one in self.backends if one.state in ("up", "down"))
 
 
+Store = Literal["database", "cache", "token", "memory"]
+Transport = Literal["postgres", "nats"]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheNode:
+    """One cache server that answers."""
+
+    server: str
+    role: Literal["primary", "replica"]
+    primary: str = ""
+    """A replica's: the server that it copies; empty: none of ours."""
+    slots: int = 0
+    """A primary's: how many of the cluster's slots it has."""
+    is_complete: bool = False
+    """Whether it sees every slot served; a single server always does."""
+    members: tuple[str, ...] = ()
+    """The servers that it counts to its cluster, itself included."""
+    used_bytes: int = 0
+    most_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueNode:
+    """One queue server that answers."""
+
+    server: str
+    is_leader: bool = False
+    """Whether it leads the servers' meta group."""
+    has_quorum: bool = False
+    """Whether it knows a leader: messages can be stored."""
+    stored_bytes: int = 0
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the app is told of, beside its database nodes: where to look for what, and who does what."""
+
+    caches: tuple[str, ...] = ()
+    """The cache servers; empty: each process has its own cache alone."""
+    store: Store = "database"
+    """Where sessions are written."""
+    former_stores: tuple[Store, ...] = ()
+    """Where sessions may be still, and are looked for as well."""
+    queues: tuple[str, ...] = ()
+    """The queue servers."""
+    transport: Transport = "postgres"
+    """What messages are given to."""
+    former_transport: Transport | Literal[""] = ""
+    """What may hold messages still, and is listened to as well."""
+    handled_by: Literal["web", "workers"] = "web"
+    """Who runs the subscribers."""
+
+    @property
+    def keeps_sessions_in_cache(self) -> bool:
+        """Whether some sessions are, or may be, on the cache servers alone."""
+        return "cache" in (self.store, *self.former_stores)
+
+    @property
+    def keeps_messages_in_nats(self) -> bool:
+        """Whether some messages are, or may be, on the queue servers alone."""
+        return "nats" in (self.transport, self.former_transport)
+
+
 @dataclass(frozen=True, slots=True)
 class Releases:
     """The releases of the app, by version; empty: there is none."""
@@ -154,8 +226,14 @@ class Snapshot:
     servers: tuple[Server, ...] = ()
     databases: tuple[DatabaseNode, ...] = ()
     balancers: tuple[Balancer, ...] = ()
+    caches: tuple[CacheNode, ...] = ()
+    """The cache servers that answer."""
+    queues: tuple[QueueNode, ...] = ()
+    """The queue servers that answer."""
     published: tuple[str, ...] = ()
-    """The database servers that the app's bindings name."""
+    """The database servers that the app's bindings name; empty: the app was never told anything."""
+    told: Told = Told()
+    """What else the app's bindings say."""
     is_synchronous: bool = False
     """Whether commits wait for a replica."""
     is_migrated: bool = False
@@ -174,8 +252,8 @@ class Snapshot:
         return tuple(one.name for one in self.servers if one.runs(engine))
 
     def releases(self) -> dict[str, str]:
-        """By web server, the release that it runs, or ran last."""
-        found = ((one.name, one.process("granian")) for one in self.servers)
+        """By web or worker server, the release that it runs, or ran last."""
+        found = ((one.name, one.app) for one in self.servers)
         return {name: process.release for name, process in found if process is not None}
 
     def database(self, server: str) -> DatabaseNode | None:
@@ -186,6 +264,10 @@ class Snapshot:
     def primary(self) -> DatabaseNode | None:
         """The reachable primary of shard 0; of two (a switch was cut short) the one on the newer timeline."""
         return newest(one for one in self.databases if one.role == "primary" and one.is_reachable)
+
+    def cache(self, server: str) -> CacheNode | None:
+        """The cache server of this name, or None when it does not answer."""
+        return next((one for one in self.caches if one.server == server), None)
 
     def balancer(self, server: str) -> Balancer | None:
         """What the balancer on this server routes to, or None."""

@@ -4,14 +4,16 @@ Called by `planning/plan` in the order of `RULES`; the first rule that finds wor
 one situation and returns one step or None. It never relies on what was done before: only on what is there.
 """
 
-from tenfold.planning import steps
+from tenfold.observation import snapshot
+from tenfold.planning import steps, telling
 from tenfold.planning.situation import Situation
 
 
 def give_power(now: Situation) -> steps.Step | None:
     """Every wanted server has power; so has every server without which the data cannot be reached."""
     wanted = [server.name for server in now.wanted.servers]
-    names = [name for name in dict.fromkeys((*wanted, *_servers_of_the_data(now))) if _lacks_power(now, name)]
+    needed = (*wanted, *_servers_of_the_data(now), *now.needed_caches, *now.needed_queues)
+    names = [name for name in dict.fromkeys(needed) if _lacks_power(now, name)]
     if not names:
         return None
     reason = (
@@ -108,17 +110,33 @@ def let_write_again(now: Situation) -> steps.Step | None:
 
 
 def publish(now: Situation) -> steps.Step | None:
-    """The app knows every server that the primary is or may be on: before it can move there, be it by its death."""
+    """The app knows what it has to know, before it matters: see `telling`."""
     if now.primary is None:
         return None
-    names = (*now.homes, *(() if now.primary.server in now.homes else (now.primary.server,)))
+    names, told = telling.databases(now), telling.told(now)
     if sorted(names) != sorted(now.there.published):
         reason = "it finds out by itself which of them is the primary" if len(names) > 1 else "the primary is there"
+    elif told != now.there.told:
+        reason = _reason_to_tell(now.there.told, told)
     elif not now.there.is_published:
         reason = "its settings have changed"
     else:
         return None
-    return steps.PublishBindings(databases=names, reason=reason)
+    return steps.PublishBindings(databases=names, told=told, reason=reason)
+
+
+def _reason_to_tell(last: snapshot.Told, told: snapshot.Told) -> str:
+    changed = {
+        "the cache servers are there" if told.caches else "the cache servers go": last.caches != told.caches,
+        f"sessions go to the {told.store}": last.store != told.store,
+        "messages go to the queue servers" if told.transport == "nats" else "messages go to the database": (
+            last.transport != told.transport
+        ),
+        "workers handle messages" if told.handled_by == "workers" else "web servers handle messages": (
+            last.handled_by != told.handled_by
+        ),
+    }
+    return "; ".join(reason for reason, is_so in changed.items() if is_so) or "what has moved needs no second look"
 
 
 def relax_synchronous(now: Situation) -> steps.Step | None:

@@ -10,6 +10,7 @@ from typing import Any
 from tenfold.observation import snapshot
 from tenfold.planning import steps
 from tenfold.planning.situation import Situation
+from tenfold.topology import layout
 
 Snapshot = snapshot.Snapshot
 ProcessState = snapshot.ProcessState
@@ -44,7 +45,31 @@ def _start_processes(step: steps.StartProcesses, now: Situation) -> Snapshot:
     doors = {server: _door(now, server) for server, name in step.targets if name == "haproxy"}
     others = [one for one in there.balancers if one.server not in doors]
     databases = _started(there, [server for server, name in step.targets if name in ("postgres", "patroni")], now)
-    return replace(there, balancers=(*others, *doors.values()), databases=databases)
+    caches = _started_caches(now, [server for server, name in step.targets if name == "valkey"])
+    return replace(there, balancers=(*others, *doors.values()), databases=databases, caches=caches)
+
+
+def _started_caches(now: Situation, servers: list[str]) -> tuple[snapshot.CacheNode, ...]:
+    """Servers that were a cluster before find each other again by themselves; new ones know nobody yet."""
+    known = [one for name in servers if (one := now.there.server(name)) and one.process("valkey")]
+    is_old = bool(servers) and len(known) == len(servers) and set(servers) <= set(now.there.told.caches)
+    alone = [snapshot.CacheNode(name, "primary", is_complete=len(now.caches) == 1, members=(name,)) for name in servers]
+    started = _cluster(now.there.told.caches) if is_old else alone
+    names = {one.server for one in started}
+    return (*(one for one in now.there.caches if one.server not in names), *started)
+
+
+def _cluster(names: tuple[str, ...]) -> list[snapshot.CacheNode]:
+    """These servers as one cluster, or as one server."""
+    half = max(1, len(names) // 2)
+    primaries = [snapshot.CacheNode(name, "primary", "", 1, True, names) for name in names[:half]]
+    copies = zip(names[half:], names, strict=False)
+    return primaries + [snapshot.CacheNode(name, "replica", primary, 0, True, names) for name, primary in copies]
+
+
+def _form_cache(step: steps.FormCache, now: Situation) -> Snapshot:
+    others = (one for one in now.there.caches if one.server not in step.servers)
+    return replace(now.there, caches=(*others, *_cluster(step.servers)))
 
 
 def _door(now: Situation, server: str) -> snapshot.Balancer:
@@ -54,7 +79,7 @@ def _door(now: Situation, server: str) -> snapshot.Balancer:
 
 def _group(now: Situation, web_server: str) -> str:
     server = now.wanted.server(web_server)
-    process = server and server.process("granian")
+    process = server and server.app
     return process.group if process else ""
 
 
@@ -87,6 +112,7 @@ def _stop_processes(step: steps.StopProcesses, now: Situation) -> Snapshot:
     return replace(
         there,
         balancers=tuple(one for one in there.balancers if one.server not in doors),
+        caches=tuple(one for one in there.caches if (one.server, "valkey") not in step.targets),
         databases=tuple(_stopped(node, now) if node.server in data else node for node in there.databases),
     )
 
@@ -103,14 +129,18 @@ def _remove_servers(step: steps.RemoveServers, now: Situation) -> Snapshot:
         servers=tuple(one for one in now.there.servers if one.name not in step.servers),
         balancers=tuple(one for one in now.there.balancers if one.server not in step.servers),
         databases=tuple(one for one in now.there.databases if one.server not in step.servers),
+        caches=tuple(one for one in now.there.caches if one.server not in step.servers),
     )
 
 
 def _set_processes(now: Situation, targets: Iterable[steps.Target], state: ProcessState) -> Snapshot:
     there = now.there
     for server, name in targets:
-        release = now.assigned.get(server, "") if name == "granian" else ""
-        there = _set_process(there, server, name, state, now.revisions.get((server, name), ""), release)
+        release = now.assigned.get(server, "") if name in layout.APP_ENGINES else ""
+        known = now.there.server(server)
+        last = known.process(name) if known and now.is_leaving(server) else None
+        revision = last.revision if last else now.revisions.get((server, name), "")
+        there = _set_process(there, server, name, state, revision, release)
     return there
 
 
@@ -223,7 +253,26 @@ def _change_synchronous(step: steps.ChangeSynchronous, now: Situation) -> Snapsh
 
 
 def _publish(step: steps.PublishBindings, now: Situation) -> Snapshot:
-    return replace(now.there, published=step.databases, is_published=True)
+    return replace(now.there, published=step.databases, told=step.told, is_published=True)
+
+
+def _move_sessions(step: steps.MoveSessions, now: Situation) -> Snapshot:
+    return replace(now.there, told=moved(now.there.told, step))
+
+
+def moved(told: snapshot.Told, step: steps.MoveSessions) -> snapshot.Told:
+    """What the app is told once the sessions have been moved: the source is forgotten."""
+    former = [one for one in (*told.former_stores, step.target) if one not in (step.source, told.store)]
+    return replace(told, former_stores=tuple(dict.fromkeys(former)))
+
+
+def _drain_queue(_: steps.DrainQueue, now: Situation) -> Snapshot:
+    return replace(now.there, told=drained(now.there.told))
+
+
+def drained(told: snapshot.Told) -> snapshot.Told:
+    """What the app is told once the former transport is empty: it is forgotten."""
+    return replace(told, former_transport="", queues=told.queues if told.transport == "nats" else ())
 
 
 def _migrate(_: steps.Migrate, now: Situation) -> Snapshot:
@@ -252,6 +301,9 @@ _EFFECTS: dict[type[steps.Step], Callable[[Any, Situation], Snapshot]] = {
     steps.ChangeSynchronous: _change_synchronous,
     steps.PublishBindings: _publish,
     steps.Migrate: _migrate,
+    steps.FormCache: _form_cache,
+    steps.MoveSessions: _move_sessions,
+    steps.DrainQueue: _drain_queue,
     steps.ConfigureBalancer: _configure,
     steps.ReplaceProcesses: _replace_processes,
     steps.StopProcesses: _stop_processes,

@@ -1,7 +1,7 @@
 """The rules for what is no longer wanted: it stops after its replacement serves, and never the last of its kind.
 
 Called by `planning/plan` after everything that starts. Front doors leave first, then web servers that no balancer
-routes to, then databases, coordination, old copies of the data, and empty servers.
+routes to, workers, databases, coordination, old copies of the data, and empty servers.
 """
 
 from tenfold.planning import steps
@@ -24,6 +24,15 @@ def stop_web(now: Situation) -> steps.Step | None:
     if not targets:
         return None
     return steps.StopProcesses(targets=targets, reason="no balancer routes to them any more")
+
+
+def stop_workers(now: Situation) -> steps.Step | None:
+    """An unwanted worker stops once others do its work."""
+    targets = now.unwanted("worker")
+    if not targets or (now.there.told.handled_by == "workers" and not now.ready_workers):
+        return None
+    others = "other workers" if now.ready_workers else "web servers"
+    return steps.StopProcesses(targets=targets, reason=f"{others} handle messages now; what they have begun they end")
 
 
 def stop_databases(now: Situation) -> steps.Step | None:
@@ -82,7 +91,8 @@ def remove_servers(now: Situation) -> steps.Step | None:
 def _may_be_lost(now: Situation, server: str) -> bool:
     holds_data = now.there.database(server) is not None
     coordinates = now.uses_patroni and server in now.coordinators
-    return (now.has_settled or not holds_data) and not coordinates
+    holds_more = server in (*now.needed_caches, *now.needed_queues)
+    return (now.has_settled or not holds_data) and not coordinates and not holds_more
 
 
-RULES = (close_front_doors, stop_web, stop_databases, stop_coordination, discard_data, remove_servers)
+RULES = (close_front_doors, stop_web, stop_workers, stop_databases, stop_coordination, discard_data, remove_servers)

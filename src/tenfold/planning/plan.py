@@ -10,11 +10,11 @@ from typing import Any
 
 from tenfold import errors
 from tenfold.observation import snapshot as snapshots
-from tenfold.planning import database, effects, leaving, releases, serving, steps
+from tenfold.planning import carrying, database, effects, leaving, releases, serving, steps
 from tenfold.planning.situation import Situation
 from tenfold.topology import layout, tiers
 
-RULES = (*database.RULES, *serving.RULES, *leaving.RULES)
+RULES = (*database.RULES, *carrying.RULES, *serving.RULES, *carrying.EMPTYING, *leaving.RULES)
 """The first rule that finds work gives the next step: start before stop, data before code, code before requests."""
 
 MOST_STEPS = 500
@@ -81,7 +81,8 @@ def _ensure_addresses_stay(now: Situation) -> None:
 
 def _notes(last: Situation) -> tuple[str, ...]:
     """Why the situation after the last step is not what the topology asks for."""
-    killed = [server.name for server in last.wanted.servers if last.is_killed(server.name)]
+    needed = (*(one.name for one in last.wanted.servers), *last.needed_caches, *last.needed_queues)
+    killed = [name for name in dict.fromkeys(needed) if last.is_killed(name)]
     notes = [f"{name} was killed and stays off; start it with: tenfold server start {name}" for name in killed]
     if last.primary is None:
         notes.append(_note_without_primary(last))

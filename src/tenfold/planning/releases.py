@@ -1,4 +1,4 @@
-"""Which web server runs which release, and what share of the requests a canary gets. Pure.
+"""Which web server and which worker runs which release, and what share of the requests a canary gets. Pure.
 
 Called by `situation` (to plan), and by `runtime/seats` (to start and to weigh what was planned): the same values give
 the same answer, so that a runtime that comes back goes on where the one before stopped.
@@ -30,11 +30,11 @@ NOTHING = Wanted()
 
 
 def assign(wanted: Wanted, place: layout.Layout, running: Mapping[str, str]) -> dict[str, str]:
-    """By web server, the release that it shall run. `running`: what they run, or ran last, by server."""
+    """By web or worker server, the release that it shall run. `running`: what they run, or ran last, by server."""
     if not wanted.current:
         return {}
     chosen = canaries(wanted, place, running)
-    return {one.name: wanted.canary if one.name in chosen else wanted.current for one in place.running("granian")}
+    return {one.name: wanted.canary if one.name in chosen else wanted.current for one in place.apps}
 
 
 def canaries(wanted: Wanted, place: layout.Layout, running: Mapping[str, str]) -> tuple[str, ...]:

@@ -15,6 +15,16 @@ def start_web(now: Situation) -> steps.Step | None:
     return steps.StartProcesses(targets=targets, reason="the topology asks for them, and no request waits for them yet")
 
 
+def start_workers(now: Situation) -> steps.Step | None:
+    """Every wanted worker handles messages; none starts before its schema and its bindings are there."""
+    targets = now.missing("worker", now.workers)
+    if not targets or not _code_may_start(now):
+        return None
+    return steps.StartProcesses(
+        targets=targets, reason="the topology asks for them; messages wait until they are ready"
+    )
+
+
 def weigh_canary(now: Situation) -> steps.Step | None:
     """Every balancer gives a canary no more than its share: before its web server runs it."""
     return route(now) if now.released.canary else None
@@ -22,7 +32,15 @@ def weigh_canary(now: Situation) -> steps.Step | None:
 
 def replace_web(now: Situation) -> steps.Step | None:
     """Every web server runs the wanted release with the wanted settings."""
-    targets = now.outdated("granian", now.web)
+    return _replace(now, now.outdated("granian", now.web))
+
+
+def replace_workers(now: Situation) -> steps.Step | None:
+    """Every worker runs the wanted release with the wanted settings."""
+    return _replace(now, now.outdated("worker", now.workers))
+
+
+def _replace(now: Situation, targets: tuple[steps.Target, ...]) -> steps.Step | None:
     if not targets or not _code_may_start(now):
         return None
     release = _next_release(now, targets[0][0])
@@ -86,4 +104,4 @@ def _reason_to_configure(now: Situation, name: str, routes: frozenset[str]) -> s
     return "; ".join(reasons)
 
 
-RULES = (weigh_canary, start_web, replace_web, open_front_doors, route)
+RULES = (weigh_canary, start_web, start_workers, replace_web, replace_workers, open_front_doors, route)

@@ -68,20 +68,83 @@ class Situation:
         )
 
     def _differs(self, server: str, process: snapshot.Process) -> bool:
-        has_other_release = process.engine == "granian" and self.runs_other_release(server)
+        has_other_release = process.engine in layout.APP_ENGINES and self.runs_other_release(server)
         return has_other_release or process.revision != self.revisions.get((server, process.name), process.revision)
 
     # releases
 
     @property
     def assigned(self) -> Mapping[str, str]:
-        """By web server, the release that it shall run; empty when nobody knows of releases."""
+        """By web or worker server, the release that it shall run; empty when nobody knows of releases."""
         return releases.assign(self.released, self.wanted, self.there.releases())
 
     def runs_other_release(self, server: str) -> bool:
-        """Whether a web server runs another release than it should."""
+        """Whether a web server or a worker runs another release than it should."""
         runs = self.there.releases().get(server, "")
         return runs != self.assigned.get(server, runs)
+
+    # cache and queue
+
+    @property
+    def caches(self) -> tuple[str, ...]:
+        """The servers that shall be the cache."""
+        return tuple(server.name for server in self.wanted.running("valkey"))
+
+    @property
+    def needed_caches(self) -> tuple[str, ...]:
+        """The servers whose cache has to run now: those that the app still uses come before others in their place."""
+        return _needed(self.there.told.caches, self.caches, keeps=self.there.told.keeps_sessions_in_cache)
+
+    @property
+    def stale_caches(self) -> tuple[str, ...]:
+        """Wanted cache servers that nobody uses and that were started with other settings than they should have."""
+        return () if self.there.told.caches else self._started_otherwise("valkey", self.caches)
+
+    def is_formed(self, names: tuple[str, ...]) -> bool:
+        """Whether these cache servers are one cluster, with nobody else in it and with every slot served."""
+        nodes = [node for name in names if (node := self.there.cache(name))]
+        if not nodes or not all(node.is_complete and set(node.members) <= set(names) for node in nodes):
+            return False
+        return len(names) == 1 or len([node for node in nodes if node.slots]) == len(names) // 2
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The servers that shall be the queue."""
+        return tuple(server.name for server in self.wanted.running("nats"))
+
+    @property
+    def needed_queues(self) -> tuple[str, ...]:
+        """The servers whose queue has to run now: those that the app still uses come before others in their place."""
+        return _needed(self.there.told.queues, self.queues, keeps=self.there.told.keeps_messages_in_nats)
+
+    @property
+    def stale_queues(self) -> tuple[str, ...]:
+        """Wanted queue servers that nobody uses and that were started with other settings than they should have."""
+        return () if self.there.told.queues else self._started_otherwise("nats", self.queues)
+
+    def has_queue_quorum(self, names: tuple[str, ...]) -> bool:
+        """Whether messages can be given to these queue servers: more than half of them are ready."""
+        return 2 * len([name for name in names if self.runs(name, "nats")]) > len(names)
+
+    def is_leaving(self, server: str) -> bool:
+        """Whether the app still uses this cache or queue server and shall use others: until then it runs as it did."""
+        leaves_cache = self.needed_caches != self.caches and server in self.there.told.caches
+        return leaves_cache or (self.needed_queues != self.queues and server in self.there.told.queues)
+
+    def _started_otherwise(self, engine: str, on: Iterable[str]) -> tuple[str, ...]:
+        """Alive or not: what such a process left on its server would be in the way of another one."""
+        found = [server for name in on if (server := self.there.server(name))]
+        return tuple(one.name for one in found if (process := one.process(engine)) and self._differs(one.name, process))
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """The servers that shall handle messages."""
+        return tuple(server.name for server in self.wanted.running("worker"))
+
+    @property
+    def ready_workers(self) -> tuple[str, ...]:
+        """Those of them that do."""
+        return tuple(name for name in self.workers if self.runs(name, "worker"))
 
     # the database
 
@@ -221,6 +284,12 @@ class Situation:
         ready = set(self.ready_web)
         doors = (self.there.balancer(name) for name in self.front_doors if self.runs(name, "haproxy"))
         return any(door and ready & door.routes_to() for door in doors)
+
+
+def _needed(told: tuple[str, ...], wanted: tuple[str, ...], *, keeps: bool) -> tuple[str, ...]:
+    if not told or told == wanted:
+        return wanted
+    return told if keeps else ()
 
 
 def is_alive(server: snapshot.Server, process: snapshot.Process) -> bool:

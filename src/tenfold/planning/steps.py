@@ -7,6 +7,8 @@ carried out twice: the second time finds its work done.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tenfold.observation import snapshot
+
 Target = tuple[str, str]
 """A process: (server, process name)."""
 
@@ -188,14 +190,65 @@ class ChangeSynchronous(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishBindings(Step):
-    """Write the app's bindings: these database nodes, and the service's settings."""
+    """Write the app's bindings: these database nodes, what else it is told of, and the service's settings."""
 
     databases: tuple[str, ...]
+    told: snapshot.Told
     undo: ClassVar[str] = "write the former bindings"
 
     @property
     def title(self) -> str:
-        return f"tell the app its database nodes: {', '.join(self.databases)}"
+        told, more = self.told, ""
+        if told.caches:
+            more += f"; cache: {_few(told.caches)}"
+        if told.store != "database" or told.former_stores:
+            more += f"; sessions: {told.store}{_before(told.former_stores)}"
+        if told.queues or told.former_transport:
+            more += f"; queue: {told.transport}{_before((told.former_transport,))}"
+        if told.handled_by == "workers":
+            more += "; workers handle messages"
+        return f"tell the app its database nodes: {', '.join(self.databases)}{more}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormCache(Step):
+    """Make one cluster of these cache servers: each slot has a primary, each primary a replica elsewhere."""
+
+    servers: tuple[str, ...]
+    begins_anew: bool
+    """Whether nobody uses them yet: then whatever they hold is in the way, and goes."""
+    undo: ClassVar[str] = "stop them"
+
+    @property
+    def title(self) -> str:
+        return f"make {_few(self.servers)} one cache"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveSessions(Step):
+    """Carry over the sessions that nobody has visited since their store has changed; then forget the former one."""
+
+    source: snapshot.Store
+    target: snapshot.Store
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "move them back"
+
+    @property
+    def title(self) -> str:
+        return f"move the sessions that are left in the {self.source} to the {self.target}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainQueue(Step):
+    """Carry over the messages that the former transport still holds; then listen to it no more."""
+
+    source: snapshot.Transport
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "publish to it again; messages wait where they are"
+
+    @property
+    def title(self) -> str:
+        return "empty the queue servers into the database" if self.source == "nats" else "empty the database's queue"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,3 +329,12 @@ class RemoveServers(Step):
     @property
     def title(self) -> str:
         return f"remove servers {', '.join(self.servers)}"
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names) if len(names) <= 2 else f"{names[0]} to {names[-1]}"
+
+
+def _before(former: tuple[str, ...]) -> str:
+    known = [one for one in former if one]
+    return f" (before: {', '.join(known)})" if known else ""

@@ -17,7 +17,7 @@ from tenfold.planning import plan
 
 NAMES = list(TOPOLOGIES)
 PAIRS = list(itertools.permutations(NAMES, 2))
-RUNGS = ["single", "database", "balanced", "replicated"]
+RUNGS = ["single", "database", "balanced", "replicated", "cached", "stateless", "queued"]
 LADDER = list(itertools.permutations(RUNGS, 2))
 MOST_MOMENTS = 150
 
@@ -30,13 +30,13 @@ def worlds() -> dict[str, simulated_world.World]:
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 def test_every_change_arrives_in_one_plan(before: str, after: str, worlds: dict[str, simulated_world.World]) -> None:
     world, topology = worlds[before].clone(), TOPOLOGIES[after]
-    made = plan.make(topology, world.look(topology))
+    made = plan.make(topology, world.look(topology), simulated_steps.asked(topology))
 
     for step in made.steps:
-        for _ in simulated_steps.perform(world, step, topology):
+        for _ in simulated_steps.perform(world, step, topology, simulated_steps.asked(topology)):
             pass
 
-    assert () == plan.make(topology, world.look(topology)).steps
+    assert () == plan.make(topology, world.look(topology), simulated_steps.asked(topology)).steps
     assert () == made.notes
     simulated_steps.assert_arrived(world, topology)
 
@@ -46,12 +46,14 @@ def test_after_every_step_the_new_plan_is_the_rest_of_the_old_one(
     before: str, after: str, worlds: dict[str, simulated_world.World]
 ) -> None:
     world, topology = worlds[before].clone(), TOPOLOGIES[after]
-    titles = [step.title for step in plan.make(topology, world.look(topology)).steps]
+    titles = [step.title for step in plan.make(topology, world.look(topology), simulated_steps.asked(topology)).steps]
 
-    for number, step in enumerate(plan.make(topology, world.look(topology)).steps, start=1):
-        for _ in simulated_steps.perform(world, step, topology):
+    for number, step in enumerate(
+        plan.make(topology, world.look(topology), simulated_steps.asked(topology)).steps, start=1
+    ):
+        for _ in simulated_steps.perform(world, step, topology, simulated_steps.asked(topology)):
             pass
-        rest = plan.make(topology, world.look(topology)).steps
+        rest = plan.make(topology, world.look(topology), simulated_steps.asked(topology)).steps
         assert titles[number:] == [step.title for step in rest]
 
 

@@ -31,7 +31,7 @@ def test_the_plan_has_these_steps(case: dict[str, Any]) -> None:
     for event in case.get("happened", []):
         happen(world, event, after)
 
-    made = plan.make(after, world.look(after), revisions(case.get("changed", [])))
+    made = plan.make(after, world.look(after), simulated_steps.asked(after, revisions(case.get("changed", []))))
 
     assert case["steps"] == [step.title for step in made.steps]
     assert case.get("notes", []) == list(made.notes)

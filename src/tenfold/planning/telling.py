@@ -1,0 +1,78 @@
+"""What the app should be told now: database nodes, cache, where sessions and messages go, who handles them. Pure.
+
+Called by `publish` in `database`. The app never hears of servers that cannot answer yet, and forgets servers before
+they stop. What still may hold sessions or messages is told as `former` until the steps of `carrying` have emptied it.
+What is told is itself what is remembered: a change that is cut short goes on from the bindings that the app has.
+"""
+
+from dataclasses import replace
+
+from tenfold.observation import snapshot
+from tenfold.planning.situation import Situation
+
+Told = snapshot.Told
+
+
+def databases(now: Situation) -> tuple[str, ...]:
+    """Every server that the primary is or may be on: known before it can move there, be it by its death."""
+    if now.primary is None or now.primary.server in now.homes:
+        return now.homes
+    return (*now.homes, now.primary.server)
+
+
+def told(now: Situation) -> Told:
+    """Everything else. An app that was never told anything is told all at once: it starts when all of it is there."""
+    if not now.there.published and not any(server.app for server in now.there.servers):
+        return _at_first(now)
+    return _handlers(now, _queue(now, _cache(now, now.there.told)))
+
+
+def _at_first(now: Situation) -> Told:
+    return Told(
+        caches=now.caches,
+        store=now.topology.sessions.store,
+        queues=now.queues,
+        transport="nats" if now.queues else "postgres",
+        handled_by="workers" if now.workers else "web",
+    )
+
+
+def _cache(now: Situation, last: Told) -> Told:
+    """The cache that is wanted, once it is one; none while its servers have to change and still hold sessions."""
+    can_stay = last.caches == now.caches
+    if not can_stay and last.caches:
+        last = _stored(now, last, may_use_cache=False)
+        return last if last.keeps_sessions_in_cache else replace(last, caches=())
+    is_there = now.is_formed(now.caches) and not now.stale_caches and not now.missing("valkey", now.caches)
+    caches = now.caches if can_stay or is_there else ()
+    return _stored(now, replace(last, caches=caches), may_use_cache=bool(caches))
+
+
+def _stored(now: Situation, last: Told, *, may_use_cache: bool) -> Told:
+    store = now.topology.sessions.store
+    if store == "cache" and not may_use_cache:
+        store = "database" if last.store == "cache" else last.store
+    if store == last.store:
+        return last
+    former = [one for one in (last.store, *last.former_stores) if one != store]
+    if "cache" in former and store != "database":
+        former.append("database")  # where they are moved to: nobody can move them into clients' cookies
+    return replace(last, store=store, former_stores=tuple(dict.fromkeys(former)))
+
+
+def _queue(now: Situation, last: Told) -> Told:
+    """The queue that is wanted, once it is there; the database's while the queue servers have to change."""
+    if not now.queues or last.queues not in ((), now.queues):
+        if last.transport == "nats":
+            return replace(last, transport="postgres", former_transport="nats")
+        return last
+    if last.transport == "nats" or now.stale_queues or not now.has_queue_quorum(now.queues):
+        return last
+    return replace(last, queues=now.queues, transport="nats", former_transport="postgres")
+
+
+def _handlers(now: Situation, last: Told) -> Told:
+    """Workers, once one of them is ready: until then, and without them, web servers do it."""
+    if not now.workers:
+        return replace(last, handled_by="web")
+    return replace(last, handled_by="workers") if now.ready_workers else last
