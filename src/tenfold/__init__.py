@@ -3,7 +3,8 @@
     from tenfold import Tenfold
     tf = Tenfold()
 
-`current()` is the request that this task serves. `errors` holds every exception. Names are looked up when they are
+`current()` is the request that this task serves. `Message` is what subscribers get; `Discard` and `Retry` they may
+raise. `errors` holds every exception. Names are looked up when they are
 first used, so that the command line does not load the SDK, nor an app the command line.
 """
 
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
     from tenfold.request import Request as Request
     from tenfold.request import current as current
     from tenfold.sdk.db.transaction import Transaction as Transaction
+    from tenfold.sdk.queue.messages import Discard as Discard
+    from tenfold.sdk.queue.messages import Message as Message
+    from tenfold.sdk.queue.messages import Retry as Retry
     from tenfold.sdk.service import Tenfold as Tenfold
 
-__all__ = ["Request", "Tenfold", "Transaction", "current", "errors"]
+__all__ = ["Discard", "Message", "Request", "Retry", "Tenfold", "Transaction", "current", "errors"]
 
 _HOMES = {
+    "Discard": "tenfold.sdk.queue.messages",
+    "Message": "tenfold.sdk.queue.messages",
+    "Retry": "tenfold.sdk.queue.messages",
     "Request": "tenfold.request",
     "current": "tenfold.request",
     "Tenfold": "tenfold.sdk.service",

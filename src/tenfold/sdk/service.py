@@ -3,6 +3,7 @@
 Made by apps at import, where it does no I/O; started and stopped by the lifespan (`asgi/lifespan`) or `async with tf:`.
 """
 
+import asyncio
 import dataclasses
 import hashlib
 import weakref
@@ -26,6 +27,9 @@ made: "weakref.WeakSet[Tenfold]" = weakref.WeakSet()
 
 CUT_SECONDS = 1.0
 """How long streams get to clean up once they are cut."""
+
+BUSY_SHARE = 1 / 16
+"""With more of its `max_requests` than this at work, a process that serves has no time to spare for messages."""
 
 
 class Tenfold:
@@ -75,7 +79,7 @@ class Tenfold:
         """Visitors' sessions; `tf.session(request)` is the one of a request."""
         self.tokens = tokens.Tokens(self.db, self.valkey)
         """Signed tokens."""
-        self.queue = queue.Queue(self.db)
+        self.queue = queue.Queue(self.db, self._is_busy)
         """Messages and their subscribers."""
         made.add(self)
 
@@ -133,10 +137,16 @@ class Tenfold:
         """
         if self._starts == 1 and self.inflight.phase is inflight.Phase.OPEN:
             self.inflight.drain()
-            await self.queue.drain()
-            if not await self.inflight.drained(self.settings.request_seconds):
-                self.inflight.cut()
-                await self.inflight.drained(CUT_SECONDS)
+            await asyncio.gather(self.queue.drain(), self._drain_requests())
+
+    async def _drain_requests(self) -> None:
+        if not await self.inflight.drained(self.settings.request_seconds):
+            self.inflight.cut()
+            await self.inflight.drained(CUT_SECONDS)
+
+    def _is_busy(self) -> bool:
+        """Whether requests leave this process no time for messages."""
+        return len(self.inflight.working) > self.settings.max_requests * BUSY_SHARE
 
     async def stop(self) -> None:
         """Undo `start`. Without a start it does nothing."""
@@ -180,7 +190,7 @@ class Tenfold:
         await self.cache.start(found.cache)
         await self.sessions.start(found.sessions, service)
         self.tokens.update(service)
-        await self.queue.start(found.queue)
+        await self.queue.start(found.queue, service.name)
 
     async def _stop_parts(self) -> None:
         """The other way round."""

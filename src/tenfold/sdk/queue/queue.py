@@ -1,23 +1,281 @@
-"""`tf.queue` as an app sees it. Made by `sdk/service`, one a `Tenfold`."""
+"""`tf.queue` as an app sees it, and what runs behind it in each process. Made by `sdk/service`, one a `Tenfold`.
 
-from tenfold import bindings
+publishing, outbox      with the transaction, or not at all
+relay                   from the outbox to the transport of now
+crew, running, handling from a transport to the subscribers' functions
+postgres, nats          the transports
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from tenfold import bindings, errors
+from tenfold.kit import backoff
 from tenfold.sdk import db
+from tenfold.sdk.queue import (
+    crew,
+    known,
+    messages,
+    outbox,
+    publishing,
+    relay,
+    subscribers,
+    subscriptions,
+    transport,
+)
+from tenfold.sdk.queue.postgres import transport as postgres
+
+log = logging.getLogger("tenfold.queue")
+
+FunctionT = TypeVar("FunctionT", bound=subscribers.Function)
+
+BY_TESTS = "tests"
+"""The value of `handled_by` under which nothing runs by itself: `drain` in tests does it all."""
+
+WEB_CONCURRENCY = 8
+"""Messages that a process which serves requests handles at once, at most: it has time to spare, not more."""
+
+START_SECONDS = 3.0
+"""How long a start waits until the groups are known; a database that is down does not keep an app from starting."""
+
+FINISH_SECONDS = 2.0
+"""How long a process that ends still passes on what it has published; then others do."""
+
+UPKEEP_SECONDS = 600.0
+
+PAUSE = backoff.Backoff(first_seconds=0.2, most_seconds=10.0)
 
 
 class Queue:
-    """The queue of a service."""
+    """The queue of a service: `publish`, `subscriber`, and `tx.publish` of every transaction."""
 
-    def __init__(self, database: db.Database) -> None:
-        self._database = database
+    Message = messages.Message
+    Discard = messages.Discard
+    Retry = messages.Retry
 
-    async def start(self, bound: bindings.Queue) -> None:
+    def __init__(self, database: db.Database, is_busy: Callable[[], bool] = lambda: False) -> None:
+        self._shards = database.shards
+        self._subscribers = subscribers.Subscribers()
+        self._subjects = known.Subjects()
+        self._relay = relay.Relay(self._shards, self._carrier, self._looked)
+        self._publishing = publishing.Publishing(self._shards, self._subjects, self._relay.take)
+        self._crew = crew.Crew(self._shards, lambda: is_busy() and not bindings.is_worker())
+        self._carriers: dict[str, transport.Transport] = {}
+        self._bound = bindings.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._news = asyncio.Event()
+        self._is_draining = False
+        self._name = "app"
+        database.shards.takers.publisher = self._publishing
+
+    def subscriber(  # noqa: PLR0913 - each is said by name, and has a default that is safe
+        self,
+        subject: str,
+        *,
+        group: str = "",
+        concurrency: int = 8,
+        retries: int = 10,
+        backoff: float = 1.0,
+        most_backoff: float = 300.0,
+        timeout: float = 60.0,
+        ordered: bool = False,
+        transaction: bool = False,
+        dead_letter: bool = True,
+    ) -> Callable[[FunctionT], FunctionT]:
+        """Let a function handle the messages of a subject (`user.signed_up`) or a pattern (`user.*`, `user.>`).
+
+        Each group gets every message, and one of its processes handles it; without a name the group is the function's.
+        `async def welcome(message: Message[SignedUp])` gets `message.payload` as a `SignedUp`. A function that raises
+        is tried again after `backoff` seconds, doubled each time up to `most_backoff`, so often as `retries` says; then
+        the message is a dead letter (or dropped, without `dead_letter`). After `timeout` seconds it is cancelled.
+
+        A message may come twice, unless `transaction=True`: then the function has a parameter `tx: Transaction` too,
+        and what it writes with that happens exactly once; it may run several times. `ordered=True`: messages of one
+        key one at a time, in their order. Raises `MisuseError` for a function that cannot be a subscriber.
+        """
+        policy = _policy(subject, retries, backoff, most_backoff, timeout, keeps_dead=dead_letter)
+
+        def register(function: FunctionT) -> FunctionT:
+            name = group or subscribers.group_of(function)
+            one = subscribers.Subscriber(
+                function, name, subject, max(1, concurrency), policy, is_ordered=ordered, is_transactional=transaction
+            )
+            self._subscribers.add(one)
+            self._subjects.declare(subject)
+            return function
+
+        return register
+
+    def declare(self, *subjects: str) -> None:
+        """Say that these subjects (or patterns) exist, though no subscriber has been started yet."""
+        self._subjects.declare(*subjects)
+
+    async def publish(
+        self,
+        subject: str,
+        payload: Any = None,
+        *,
+        key: str | None = None,
+        at: datetime | None = None,
+        delay: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> UUID:
+        """Publish without a transaction: on return the message is durable. Returns its id.
+
+        What a transaction has to do with it belongs into that: `tx.publish`. Raises `BadSubject`, `NotEncodable`,
+        `TooLarge`, `Overloaded`; `StoreUnavailable` when the message may not have been taken.
+        """
+        return await self._publishing.publish_alone(
+            self._carrier(), subject, payload, key=key, at=at, delay=delay, headers=headers
+        )
+
+    async def start(self, bound: bindings.Queue, name: str = "app") -> None:
         """Begin to pass messages on, and to handle them where this process is one that does."""
+        self._name = name
+        self._subscribers.ensure_readable()
+        self._subscribers.is_closed = True
+        self._is_draining = False
+        self._take_in(bound)
+        self._news = asyncio.Event()
+        if bound.handled_by == BY_TESTS:
+            return
+        first = asyncio.Event()
+        for what, work in (
+            ("lead", self._lead(first)),
+            ("send", self._relay.send()),
+            ("sweep", self._relay.sweep()),
+            ("keep-up", self._keep_up()),
+        ):
+            self._tasks.append(_task(what, work))
+        try:
+            await asyncio.wait_for(first.wait(), START_SECONDS)
+        except TimeoutError:
+            log.warning("the queue waits for the database; messages are handled when it is there")
 
     def update(self, bound: bindings.Queue) -> None:
         """Follow changed bindings."""
+        self._take_in(bound)
+        for one in self._carriers.values():
+            one.update(bound)
+        self._news.set()
 
     async def drain(self) -> None:
         """Take no more messages; returns when those under way are handled, or given back."""
+        self._is_draining = True
+        await self._crew.drain()
 
     async def stop(self) -> None:
         """Close everything. Twice is once."""
+        if self._tasks:
+            await self.drain()
+            await self._relay.finish(FINISH_SECONDS)
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        carriers, self._carriers = self._carriers, {}
+        await asyncio.gather(*(one.stop() for one in carriers.values()))
+
+    def _take_in(self, bound: bindings.Queue) -> None:
+        self._bound = bound
+        self._publishing.most_bytes = bound.most_bytes
+        self._publishing.source = f"/{self._name}"
+
+    def _carrier(self) -> transport.Transport:
+        """The transport of new messages."""
+        return self._carrier_of(self._bound.transport)
+
+    def _carrier_of(self, name: str) -> transport.Transport:
+        found = self._carriers.get(name)
+        if found is None:
+            self._shards.shard(0)  # NotStarted, WrongLoop
+            found = self._carriers[name] = self._made(name)
+        return found
+
+    def _made(self, name: str) -> transport.Transport:
+        if name == "postgres":
+            return postgres.Postgres(self._shards, self._relay.take)
+        if name == "nats":
+            from tenfold.sdk.queue.nats import transport as nats  # late: other services never need it
+
+            return nats.Nats(self._shards, self._name)
+        raise errors.BadBindings(f"queue.transport: {name!r} found, postgres or nats expected")
+
+    def _looked(self, seen: outbox.Look) -> None:
+        self._publishing.is_full = seen.is_full
+
+    async def _lead(self, first: asyncio.Event) -> None:
+        """Make what runs in this process what the bindings say, whenever they change."""
+        tries = 0
+        while True:
+            self._news.clear()
+            try:
+                await self._follow()
+                tries = 0
+                first.set()
+                await self._news.wait()
+            except relay.TROUBLE as error:
+                tries += 1
+                log.warning("the queue cannot follow its bindings yet: %s", error)
+                await asyncio.sleep(PAUSE.seconds(tries))
+
+    async def _follow(self) -> None:
+        """Groups first, then whoever handles their messages; transports that nobody needs any more last."""
+        bound = self._bound
+        names = {"postgres", bound.transport, *([bound.former] if bound.former else [])}
+        for name in names - self._carriers.keys():
+            await self._carrier_of(name).start(bound)
+        wanted = [one.subscription for one in self._subscribers]
+        if wanted:
+            await subscriptions.write(self._shards, wanted)
+            for name in names:
+                await self._carriers[name].subscribe(wanted)
+        is_mine = bound.handled_by == ("workers" if bindings.is_worker() else "web")
+        size = bound.concurrency if bindings.is_worker() else min(bound.concurrency, WEB_CONCURRENCY)
+        if not self._is_draining:
+            mine = list(self._subscribers) if is_mine else []
+            await self._crew.follow(mine, {name: self._carriers[name] for name in names}, size)
+        for name in self._carriers.keys() - names:
+            await self._carriers.pop(name).stop()
+
+    async def _keep_up(self) -> None:
+        """Say now and then that our groups are still there, and forget what was handled long ago."""
+        while True:
+            await asyncio.sleep(UPKEEP_SECONDS * (0.5 + random.random()))  # noqa: S311 - spreads work
+            try:
+                await subscriptions.prune(self._shards)
+                wanted = [one.subscription for one in self._subscribers]
+                if wanted:
+                    await subscriptions.write(self._shards, wanted)
+            except relay.TROUBLE as error:
+                log.info("the queue's tables were not looked after: %s", error)
+
+
+def _policy(
+    subject: str, retries: int, pause: float, most_pause: float, timeout: float, *, keeps_dead: bool
+) -> subscribers.Policy:
+    for name, value in (
+        ("retries", retries + 1),
+        ("backoff", pause),
+        ("most_backoff", most_pause),
+        ("timeout", timeout),
+    ):
+        if value <= 0:
+            raise errors.MisuseError(f"subscriber {subject}: {name}={value:g} found, a positive number expected")
+    return subscribers.Policy(retries, backoff.Backoff(pause, max(pause, most_pause)), timeout, keeps_dead)
+
+
+def _task(name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    task = asyncio.get_running_loop().create_task(work, name=f"tenfold-queue-{name}")
+    task.add_done_callback(_report)
+    return task
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("%s ended by itself: the queue does not work in this process", task.get_name(), exc_info=error)
