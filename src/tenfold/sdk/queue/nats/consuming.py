@@ -14,7 +14,7 @@ from contextlib import suppress
 from tenfold.kit import backoff
 from tenfold.sdk import counters
 from tenfold.sdk.queue import messages, transport
-from tenfold.sdk.queue.nats import enveloping, link, naming, streams, wire
+from tenfold.sdk.queue.nats import enveloping, link, streams, wire
 
 HEARTBEAT_SECONDS = 2.0
 """How often the servers say of a request for which there is no message that they still know it."""
@@ -62,34 +62,37 @@ class Pulled(messages.Taken):
 
 
 class Consuming:
-    """A subscription's messages in this process; `transport.Consumer` says what each method promises."""
+    """The messages of one consumer, or of a group's lanes; `transport.Consumer` says what each method promises."""
 
     handled = transport.INBOX
 
     def __init__(
         self,
         connection: link.Link,
-        names: naming.Names,
-        subscription: transport.Subscription,
+        stream: str,
+        consumers: Sequence[str],
+        most: int,
         repair: Repair,
-        postpone: Postpone,
+        postpone: Postpone | None = None,
     ) -> None:
         self._link = connection
-        self._most = subscription.prefetch
+        self._most = most
         self._repair = repair
-        self._postpone = None if subscription.is_ordered else postpone
+        self._postpone = postpone
         self._loop = asyncio.get_running_loop()
-        group = naming.Group(subscription.group, subscription.subject, subscription.is_ordered)
-        self._lanes = [_Lane(one, names.stream, connection, self._heard) for one in names.consumers(group)]
+        self._lanes = [_Lane(one, stream, connection, self._heard) for one in consumers]
         self._waiting: deque[Pulled] = deque()
         """Here, and not taken yet."""
         self._held = 0
         """Taken, and not settled yet."""
         self._arrived = asyncio.Event()
-        self._unsent: list[bytes] = []
-        """Said while there was no connection."""
+        self._acknowledged: list[bytes] = []
+        """Said since the server has last confirmed that it heard us: said again on the next connection."""
+        self._confirming: asyncio.Task[None] | None = None
         self._postponing: set[asyncio.Task[None]] = set()
         self._repairing: asyncio.Task[None] | None = None
+        self._troubles = 0
+        """Repairs since a consumer has last answered as it should."""
         self._is_closing = False
         connection.on_up.append(self._came_up)
         connection.on_down.append(self._went_down)
@@ -123,8 +126,9 @@ class Consuming:
     async def settled(self) -> None:
         if self._postponing:
             await asyncio.wait(list(self._postponing))
-        with suppress(link.LostError, TimeoutError):
-            await self._link.flush(FLUSH_SECONDS)
+        if self._confirming is not None:
+            await asyncio.wait([self._confirming])
+        await self._confirm()
 
     async def close(self) -> None:
         if self._is_closing:
@@ -153,6 +157,7 @@ class Consuming:
             self._heard_status(lane, status, delivered)
             return
         lane.asked = max(0, lane.asked - 1)
+        self._troubles = 0
         if self._is_closing:
             self._say(delivered.reply, GIVE_BACK)
             return
@@ -163,6 +168,7 @@ class Consuming:
 
     def _heard_status(self, lane: "_Lane", status: str, delivered: wire.Delivered) -> None:
         if status == "100":
+            self._troubles = 0
             return
         left = wire.headers(delivered.head).get("nats-pending-messages", "")
         lane.asked = max(0, lane.asked - int(left)) if left.isdecimal() else 0
@@ -182,11 +188,12 @@ class Consuming:
         self._ask()
 
     def _say(self, reply: bytes, word: bytes) -> None:
+        """Only what ends a message for good can be said twice: what was given back may be in other hands already."""
         data = wire.publish(reply, word)
+        if word == ACKNOWLEDGE:
+            self._acknowledged.append(data)
         if self._link.is_up:
             self._link.say(data)
-        elif word != KEEP:
-            self._unsent.append(data)
 
     def _ask(self) -> None:
         """Ask for as many as may come: when there is room for half of them, or nothing is asked for."""
@@ -216,11 +223,22 @@ class Consuming:
             if now - waiting.came_at > transport.KEEP_SECONDS:
                 waiting.came_at = now
                 self._say(waiting.reply, KEEP)
+        if self._acknowledged and self._confirming is None:
+            self._confirming = self._loop.create_task(self._confirm(), name="tenfold-queue-confirm")
         self._ask()
 
+    async def _confirm(self) -> None:
+        """What was said before the server's answer needs not to be said again."""
+        count = len(self._acknowledged)
+        try:
+            with suppress(link.LostError, TimeoutError):
+                await self._link.flush(FLUSH_SECONDS)
+                del self._acknowledged[:count]
+        finally:
+            self._confirming = None
+
     def _came_up(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        for data in unsent:
+        for data in self._acknowledged:
             self._link.say(data)
         self._repair_soon()
 
@@ -234,15 +252,14 @@ class Consuming:
 
     async def _until_repaired(self) -> None:
         """Until stream and consumers are there, however long that takes; then ask again."""
-        tries = 0
         try:
             while True:
-                try:
+                if self._troubles:
+                    await asyncio.sleep(PAUSE.seconds(self._troubles))
+                self._troubles += 1
+                with suppress(*streams.TROUBLE):
                     await self._repair()
                     break
-                except streams.TROUBLE:
-                    tries += 1
-                    await asyncio.sleep(PAUSE.seconds(tries))
         finally:
             self._repairing = None
         self._ask()
@@ -260,12 +277,12 @@ class _Lane:
 
     def __init__(
         self,
-        consumer: naming.Consumer,
+        consumer: str,
         stream: str,
         connection: link.Link,
         heard: Callable[["_Lane", wire.Delivered], None],
     ) -> None:
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer.name}".encode()
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
         self._link = connection
         self._heard = heard
         self._inbox = b""

@@ -46,6 +46,11 @@ class Names(NamedTuple):
         """The pattern of all its subjects."""
         return f"{self.prefix}.*.>"
 
+    @property
+    def nothing(self) -> str:
+        """A subject that nobody publishes to: what a stream takes that takes no more."""
+        return f"tenfold-shut.{self.stream}"
+
     def subject(self, subject: str, lane: int) -> str:
         """Where a message of the subject is published."""
         return f"{self.prefix}.{lane:02d}.{subject}"

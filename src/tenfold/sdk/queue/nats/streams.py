@@ -11,7 +11,7 @@ full new messages are refused, and none that waits is thrown away.
 
 import json
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from tenfold import errors
@@ -31,6 +31,9 @@ MOST_PENDING = 65_536
 
 SECOND = 1_000_000_000
 """NATS counts in nanoseconds."""
+
+SHUT_AT = "tenfold-shut-at"
+"""In the stream's metadata: when the service went back to another transport."""
 
 NOT_FOUND = 404
 FULL = frozenset((10023, 10047, 10077, 10122))
@@ -55,8 +58,11 @@ class Streams:
         self._link = connection
         self.names = names
 
-    async def ensure(self, replicas: int, most_bytes: int) -> None:
-        """The stream is there, as it must be. Raises `LostError`, `TimeoutError`, `RefusedError`."""
+    async def ensure(self, replicas: int, most_bytes: int, told_at: datetime) -> None:
+        """The stream is there, as it must be. Raises `LostError`, `TimeoutError`, `RefusedError`.
+
+        One that was shut since we were told to use it stays so: we have not heard of it yet.
+        """
         wanted = _stream(self.names, replicas, most_bytes)
         found = await self.info()
         if found is None:
@@ -67,8 +73,24 @@ class Streams:
                 if error.code != STREAM_EXISTS:
                     raise
                 found = await self.info() or {}
-        if not _is_within(wanted, found.get("config", {})):
+        config = found.get("config", {})
+        shut_at = config.get("metadata", {}).get(SHUT_AT, "")
+        if shut_at and datetime.fromisoformat(shut_at) >= told_at:
+            raise RefusedError(503, NO_STREAM, f"the service went back to another transport at {shut_at}")
+        if not _is_within(wanted, config):
             await self._ask(f"STREAM.UPDATE.{self.names.stream}", wanted)
+
+    async def shut(self) -> bool:
+        """Take no more messages: whoever still publishes is refused. False when there is no stream."""
+        found = await self.info()
+        if found is None:
+            return False
+        config = found["config"]
+        if config["subjects"] != [self.names.nothing]:
+            metadata = {**config.get("metadata", {}), SHUT_AT: datetime.now(UTC).isoformat()}
+            changed = {**config, "subjects": [self.names.nothing], "metadata": metadata}
+            await self._ask(f"STREAM.UPDATE.{self.names.stream}", changed)
+        return True
 
     async def info(self) -> dict[str, Any] | None:
         """What the servers say of the stream; None when there is none."""
@@ -112,6 +134,20 @@ class Streams:
                 return None
             raise
         return datetime.fromisoformat(found["message"]["time"])
+
+    async def restart(self, consumer: dict[str, Any]) -> None:
+        """Let another consumer go on behind what this one has settled: at once with what it would wait to try again.
+
+        Right for a lane, which settles one message after the other. The old one goes last: no message is without one.
+        """
+        config = dict(consumer["config"])
+        renamed = f"{consumer['name']}-again"
+        begin = {"deliver_policy": "by_start_sequence", "opt_start_seq": consumer["ack_floor"]["stream_seq"] + 1}
+        config |= {"name": renamed, "durable_name": renamed, **begin}
+        await self._ask(
+            f"CONSUMER.CREATE.{self.names.stream}.{renamed}", {"stream_name": self.names.stream, "config": config}
+        )
+        await self.forget([consumer["name"]])
 
     async def forget(self, names: Iterable[str]) -> None:
         """Delete these consumers, and what waited for them alone."""
@@ -163,6 +199,7 @@ def _stream(names: naming.Names, replicas: int, most_bytes: int) -> dict[str, An
         "num_replicas": replicas,
         "max_bytes": most_bytes,
         "duplicate_window": DUPLICATE_SECONDS * SECOND,
+        "metadata": {SHUT_AT: ""},
     }
 
 

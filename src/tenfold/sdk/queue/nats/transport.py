@@ -43,6 +43,8 @@ class Nats:
         self._shards = shards
         self._names = naming.of(service)
         self._bound = bindings.Queue()
+        self._told_at = datetime.now(UTC)
+        """When we were told to use these servers, or not to."""
         self._link = link.Link((), link.Login("", "", self._names.stream))
         self._streams = streams.Streams(self._link, self._names)
         self._publishing = publishing.Publishing(self._link, self._names)
@@ -81,7 +83,14 @@ class Nats:
         async def postpone(taken: messages.Taken, after_seconds: float) -> bool:
             return await self._postpone(group, taken, after_seconds)
 
-        return consuming.Consuming(self._link, self._names, subscription, self._repair, postpone)
+        return consuming.Consuming(
+            self._link,
+            self._names.stream,
+            [one.name for one in self._names.consumers(group)],
+            subscription.prefetch,
+            self._repair,
+            None if group.is_ordered else postpone,
+        )
 
     async def send(self, batch: Sequence[messages.Envelope]) -> None:
         if not self._is_prepared:
@@ -119,6 +128,8 @@ class Nats:
         servers = tuple(link.Server(node.host, node.port) for node in bound.nodes)
         if bound != self._bound:
             self._is_prepared = False
+        if bound.transport != self._bound.transport:
+            self._told_at = datetime.now(UTC)
         self._bound = bound
         self._link.update(servers, link.Login(bound.user, bound.password, self._names.stream))
 
@@ -135,15 +146,13 @@ class Nats:
         return self._preparing
 
     async def _prepare(self) -> None:
-        """The stream and the consumers of all groups, as they must be. While we move away no stream is made."""
+        """The stream and the consumers of all groups, as they must be. While we move away what is there must do."""
         await self._link.up(streams.ASK_SECONDS)
-        groups = {(one.name, one.subject): one for one in await self._known()} | self._own
         if self._bound.transport == "nats":
+            groups = {(one.name, one.subject): one for one in await self._known()} | self._own
             most_bytes = int(self._bound.storage_bytes * STORAGE_SHARE)
-            await self._streams.ensure(self._bound.replicas, most_bytes)
-        elif await self._streams.info() is None:
-            return
-        await self._streams.subscribe(groups.values())
+            await self._streams.ensure(self._bound.replicas, most_bytes, self._told_at)
+            await self._streams.subscribe(groups.values())
         self._is_prepared = True
 
     async def _known(self) -> list[naming.Group]:
