@@ -24,14 +24,55 @@ class NotReadyError(AssertionError):
     """A process ended or was not ready in time; the message ends with its log."""
 
 
-def topology(replicas: int = 0, **database: object) -> tiers.Topology:
+def topology(replicas: int = 0, *, sections: Mapping[str, object] | None = None, **database: object) -> tiers.Topology:
     """A shop with a database of its own, small enough for many at once."""
     return tiers.Topology.model_validate(
         {
             "service": {"name": "shop", "app": "shop.web:app"},
             "database": {"placement": "own", "replicas": replicas, "memory": 32 * 1024**2, **database},
+            **(sections or {}),
         }
     )
+
+
+def of_engine(
+    engine: str, folder: Path, wanted: tiers.Topology, network: int, subnet: int, **passwords: str
+) -> list[engines.Seat]:
+    """The seats of every process of one engine, on 127.`network`.`subnet`.1 and up, with these passwords."""
+    known = layout.layout(wanted)
+    servers = tuple(dataclasses.replace(server, subnet=subnet, host=server.number) for server in known.running(engine))
+    found = []
+    for server in servers:
+        process_there = server.process(engine)
+        assert process_there is not None
+        seat = engines.Seat(
+            process=process_there,
+            server=server,
+            topology=wanted,
+            layout=layout.Layout(servers),
+            network=network,
+            root=folder / server.name,
+            project=folder,
+            bindings=folder / "bindings.json",
+            secrets=dataclasses.replace(PASSWORDS, **passwords),
+            run=folder,
+        )
+        found.append(seat)
+    return found
+
+
+async def launch(seat: engines.Seat, engine: engines.Engine) -> enclosure.Enclosure:
+    """Start a process on a machine of its own, as the runtime does; it may not be ready when this returns."""
+    for folder in (seat.data, seat.config, seat.log.parent):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path, text in engine.render(seat).items():
+        files.write_if_changed(seat.config / path, text)
+    command = engine.command(seat)
+    machine = await enclosure.make(enclosure.new_marker(), seat.root / "log" / "server.log")
+    await machine.spawn(
+        seat.process.name, command.argv, env=command.env, log=seat.log, directory=command.directory or seat.root
+    )
+    return machine
 
 
 @dataclass

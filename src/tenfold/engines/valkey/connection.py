@@ -10,7 +10,8 @@ from typing import Any
 
 import hiredis
 
-from tenfold import errors
+from tenfold import engines, errors
+from tenfold.engines.valkey import settings
 
 TIMEOUT_SECONDS = 2.0
 
@@ -57,6 +58,14 @@ class Connection:
                 raise EOFError("connection closed")
             self._replies.feed(chunk)
         return answer
+
+
+@asynccontextmanager
+async def of(seat: engines.Seat, timeout_seconds: float = TIMEOUT_SECONDS) -> AsyncIterator[Connection]:
+    """The runtime's connection to the seat's server, see `opened`."""
+    user, password = settings.ADMIN, seat.secrets.cache_admin
+    async with opened(seat.address, seat.process.port, user, password, timeout_seconds) as made:
+        yield made
 
 
 @asynccontextmanager

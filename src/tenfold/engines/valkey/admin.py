@@ -1,0 +1,101 @@
+"""What can be asked of cache servers while they run. Called by the runtime. Twice is once."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from tenfold import engines, errors
+from tenfold.engines.valkey import connection, forming, settings
+from tenfold.observation import snapshot
+
+FORM_SECONDS = 30.0
+"""How long servers that all answer may take to become a cluster; it is two seconds on a quiet machine."""
+
+PAUSE_SECONDS = 0.05
+
+
+async def form(seats: Sequence[engines.Seat], *, begins_anew: bool, within_seconds: float = FORM_SECONDS) -> None:
+    """On return these servers are one whole cache: every slot has a primary, and every primary a replica elsewhere.
+
+    `begins_anew`: nobody uses them yet, and what an earlier life left on them goes; nothing happens to a cluster that
+    is whole already. Without it nothing that is held is given up: what is missing is added. May be interrupted and
+    repeated at any point. Raises EngineFailed when a server does not answer or they do not agree in time.
+    """
+    if len(seats) == 1:
+        return
+    views = await look(seats)
+    if forming.is_whole(views):
+        return
+    if begins_anew:
+        await _carry_out(seats, forming.begin_anew(views))
+    deadline = time.monotonic() + within_seconds
+    while not forming.is_whole(views := await look(seats)):
+        if time.monotonic() >= deadline:
+            names = ", ".join(seat.server.name for seat in seats)
+            raise errors.EngineFailed(
+                f"cache servers {names}: no whole cluster after {within_seconds:g} s; "
+                "look at the logs of valkey on these servers, and run it again"
+            )
+        await _carry_out(seats, forming.orders(views, seats[0].process.port))
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def look(seats: Sequence[engines.Seat]) -> list[forming.View]:
+    """What each of the servers sees. Raises EngineFailed when one does not answer."""
+    return list(await asyncio.gather(*(_view(seat) for seat in seats)))
+
+
+async def facts(seat: engines.Seat) -> snapshot.CacheNode | None:
+    """What the server says of itself and its cluster; None when it does not answer."""
+    try:
+        async with connection.of(seat) as server:
+            info = _fields(await server.ask("INFO"))
+            text = str(await server.ask("CLUSTER", "NODES")) if settings.settings(seat).is_cluster else ""
+            state = _fields(await server.ask("CLUSTER", "INFO")) if text else {}
+    except errors.EngineFailed:
+        return None
+    view = forming.read(seat.address, text, is_settled=_is_settled(info, state)) if text else None
+    names = settings.addresses(seat)
+    members = [view.me, *view.others] if view else []
+    return snapshot.CacheNode(
+        server=seat.server.name,
+        role="primary" if info["role"] == "master" else "replica",
+        primary=names.get(info.get("master_host", ""), ""),
+        slots=len(view.me.slots) if view else forming.SLOTS,
+        is_complete=_serves_every_slot(state) if view else True,
+        members=tuple(sorted(names.get(one.address, one.address) for one in members)) or (seat.server.name,),
+        used_bytes=int(info["used_memory"]),
+        most_bytes=int(info["maxmemory"]),
+    )
+
+
+async def _view(seat: engines.Seat) -> forming.View:
+    async with connection.of(seat) as server:
+        state = _fields(await server.ask("CLUSTER", "INFO"))
+        info = _fields(await server.ask("INFO", "replication"))
+        text = await server.ask("CLUSTER", "NODES")
+    return forming.read(seat.address, text, is_settled=_is_settled(info, state))
+
+
+def _is_settled(info: dict[str, str], state: dict[str, str]) -> bool:
+    return _serves_every_slot(state) and info.get("master_link_status", "up") == "up"
+
+
+def _serves_every_slot(state: dict[str, str]) -> bool:
+    return state.get("cluster_state") == "ok" and state.get("cluster_slots_ok") == str(forming.SLOTS)
+
+
+async def _carry_out(seats: Sequence[engines.Seat], orders: Sequence[forming.Order]) -> None:
+    """One after the other. A refusal is an order that came too early or too late: the next look tells."""
+    by_address = {seat.address: seat for seat in seats}
+    for order in orders:
+        async with connection.of(by_address[order.address]) as server:
+            try:
+                await server.ask(*order.words, timeout_seconds=10.0)
+            except connection.Refused:
+                continue
+
+
+def _fields(text: str) -> dict[str, str]:
+    """The lines `name:value` of an INFO."""
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
