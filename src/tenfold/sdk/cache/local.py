@@ -7,6 +7,7 @@ nothing of freshness: an entry is there until it is forgotten, and who takes it 
 import asyncio
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,9 @@ PAUSE_SECONDS = 0.002
 REST_SECONDS = 0.25
 """Between two looks whether something has died."""
 
+MOST_ALIASES = 16_384
+"""So many arguments a decorated function remembers; a larger table would hold up the loop when it grows."""
+
 NEVER = -1
 """A version of the floors that they never have."""
 
@@ -40,7 +44,8 @@ class Kept:
     """One value that this process keeps. `is_live`: `value` may be handed to everybody, for nobody can change it."""
 
     __slots__ = (
-        "aliases", "bucket", "decode", "entry", "is_live", "key", "size", "until", "uses", "value", "version",
+        "aliases", "bucket", "decode", "entry", "is_live", "key", "retry_at", "size", "until", "uses", "value",
+        "version",
     )  # fmt: skip
 
     def __init__(self, key: str, entry: Entry, codec: values.Codec, value: Any, *, is_live: bool) -> None:
@@ -52,10 +57,12 @@ class Kept:
         self.uses = 0
         self.until = 0.0
         """Until then nothing needs to be thought about but freshness: set by `reading`."""
+        self.retry_at = 0.0
+        """Before that it is not loaded anew, because that failed just now."""
         self.version = NEVER
         """The floors' version at which it was judged fresh for a session that has written nothing."""
         self.bucket = (0.0, 0)
-        self.aliases: list[tuple[dict[Hashable, Kept], Hashable]] = []
+        self.aliases: list[tuple[OrderedDict[Hashable, Kept], Hashable, int]] = []
         """Where decorated functions find it without its key."""
         self.size = OVERHEAD_BYTES + sys.getsizeof(key) + (size_of(value) if is_live else sys.getsizeof(entry.packed))
 
@@ -64,6 +71,10 @@ class Kept:
         if self.is_live:
             return self.value
         return values.given(self.decode, self.entry.packed)
+
+
+Table = OrderedDict[Hashable, Kept]
+"""What a decorated function remembers, by its arguments."""
 
 
 class Local:
@@ -133,13 +144,16 @@ class Local:
         self.count += 1
         return True
 
-    def alias(self, kept: Kept, table: dict[Hashable, Kept], arguments: Hashable) -> None:
+    def alias(self, kept: Kept, table: "Table", arguments: Hashable) -> None:
         """Let a decorated function find it by these arguments, for as long as it is kept. They count too."""
-        if self.get(kept.key) is not kept:
+        if self.get(kept.key) is not kept or table.get(arguments) is kept:
             return
+        while len(table) >= MOST_ALIASES:
+            self._unalias(table, next(iter(table)))
+        size = ALIAS_BYTES + size_of(arguments)
         table[arguments] = kept
-        kept.aliases.append((table, arguments))
-        self.bytes += ALIAS_BYTES
+        kept.aliases.append((table, arguments, size))
+        self.bytes += size
 
     def drop(self, kept: Kept) -> None:
         """Forget it, if it is still what is kept under its key."""
@@ -177,13 +191,20 @@ class Local:
 
     def _forget(self, kept: Kept) -> None:
         del self._shards[hash(kept.key) % SHARDS][kept.key]
-        self.bytes -= kept.size + ALIAS_BYTES * len(kept.aliases)
+        self.bytes -= kept.size
         self.count -= 1
         kept.version = NEVER
-        for table, arguments in kept.aliases:
+        while kept.aliases:
+            table, arguments, size = kept.aliases.pop()
+            self.bytes -= size
             if table.get(arguments) is kept:
                 del table[arguments]
-        kept.aliases.clear()
+
+    def _unalias(self, table: "Table", arguments: Hashable) -> None:
+        kept = table.pop(arguments)
+        for one in [one for one in kept.aliases if one[0] is table and one[1] == arguments]:
+            kept.aliases.remove(one)
+            self.bytes -= one[2]
 
     def _tick(self) -> None:
         """One slice of sweeping, and the next one's time."""

@@ -71,6 +71,9 @@ class Shared(Protocol):
     def is_there(self) -> bool:
         """Whether there are servers at all. Without, nothing below may be called."""
 
+    async def get(self, key: str, until: float) -> Entry | None:
+        """The entry of a key, or None."""
+
     async def find(self, key: str, until: float, is_usable: Callable[[Entry], bool]) -> Entry | Lease | None:
         """An entry that is usable, or else the lease to load it.
 

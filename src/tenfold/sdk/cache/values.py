@@ -55,12 +55,13 @@ class Typed:
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_written)
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(declared, dec_hook=_read)
         self._is_fixed = is_fixed_type(declared)
+        self._is_open = "typing.Any" in str(declared) or any(one is Any for one in _reachable(declared, set()))
 
     def encode(self, value: Any) -> bytes:
         """Also looks whether it is what was declared: what would not come back is refused when it goes in."""
         try:
             data = self._encoder.encode(value)
-            self._decoder.decode(data)
+            found = self._decoder.decode(data)
         except errors.NotEncodable:
             raise
         except (*UNREADABLE, msgspec.MsgspecError, OverflowError) as error:
@@ -68,6 +69,11 @@ class Typed:
                 f"cache: {type(value).__module__}.{type(value).__qualname__} found where "
                 f"{_shown(self._declared)} was declared: {error}; return what the annotation says"
             ) from error
+        if self._is_open and found != value:
+            raise errors.NotEncodable(
+                f"cache: a {_shown(self._declared)} found that comes back as another one: where `Any` is declared only "
+                "None, bool, numbers, str, list and dict come back as they were; declare what is there"
+            )
         return data
 
     def decode(self, data: bytes) -> Any:
@@ -81,13 +87,15 @@ class Typed:
 
 UNTYPED: Codec = Untyped()
 
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+
 
 def codec(declared: Any) -> Codec:
     """How to write values of this type; `Any` (or None for no declaration): by what they are.
 
     Raises `NotEncodable` for a type that cannot be read back from bytes.
     """
-    if declared is None or declared is Any or declared is object or isinstance(declared, typing.TypeVar):
+    if declared is None or isinstance(declared, typing.TypeVar) or _is_plain(declared):
         return UNTYPED
     try:
         return Typed(declared)
@@ -161,6 +169,27 @@ def _fields(declared: type) -> list[Any]:
     if _is_model(declared):
         return [field.annotation for field in declared.model_fields.values()]  # type: ignore[attr-defined]
     return [hint for hint in hints.values() if typing.get_origin(hint) is not typing.ClassVar]
+
+
+def _is_plain(declared: Any) -> bool:
+    """Whether it is made of nothing but what tells by itself what it is: then it is written without its type."""
+    origin = typing.get_origin(declared)
+    if origin in _CONTAINERS or origin in (typing.Union, types.UnionType):
+        return all(one is Ellipsis or _is_plain(one) for one in typing.get_args(declared))
+    return declared in _CONTAINERS or declared in native.FIXED or declared in (Any, object)
+
+
+def _reachable(declared: Any, seen: set[Any]) -> list[Any]:
+    """The types that values of this type are made of."""
+    if declared in seen:
+        return []
+    seen.add(declared)
+    inner = list(typing.get_args(declared)) or (_fields(declared) if _has_fields(declared) else [])
+    return [declared, *(one for part in inner for one in _reachable(part, seen))]
+
+
+def _has_fields(declared: Any) -> bool:
+    return isinstance(declared, type) and (dataclasses.is_dataclass(declared) or issubclass(declared, msgspec.Struct))
 
 
 def _is_model(declared: Any) -> bool:
