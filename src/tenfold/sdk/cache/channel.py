@@ -75,14 +75,15 @@ def encode(floor: position.Position, slots: Sequence[int]) -> list[str]:
 
 def decode(message: str | bytes) -> tuple[position.Position, Sequence[int]]:
     """What `encode` has written. Raises `ValueError` for anything else."""
-    text = message.decode() if isinstance(message, bytes) else message
+    text = message.decode(errors="replace") if isinstance(message, bytes) else message
     floor, _, slots = text.partition(" ")
-    found = array("H")
     try:
-        found.frombytes(base64.b64decode(slots, validate=True))
         at = position.Position.parse(floor)
-    except (errors.BadPosition, ValueError) as error:
+        found = array("H", base64.b64decode(slots, validate=True))
+    except (errors.BadPosition, ValueError) as error:  # binascii's is one too, and so is that of half a slot
         raise ValueError(f"{text[:80]!r} found, a floor and its slots expected") from error
+    if not found:
+        raise ValueError(f"{text[:80]!r} found, a floor and its slots expected")
     if sys.byteorder == "little":
         found.byteswap()
     return at, found
