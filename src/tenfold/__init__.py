@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from tenfold.sdk.queue.messages import Message as Message
     from tenfold.sdk.queue.messages import Retry as Retry
     from tenfold.sdk.service import Tenfold as Tenfold
+    from tenfold.sdk.sessions.session import Session as Session
 
-__all__ = ["Discard", "Message", "Request", "Retry", "Tenfold", "Transaction", "current", "errors"]
+__all__ = ["Discard", "Message", "Request", "Retry", "Session", "Tenfold", "Transaction", "current", "errors"]
 
 _HOMES = {
     "Discard": "tenfold.sdk.queue.messages",
@@ -28,6 +29,7 @@ _HOMES = {
     "Retry": "tenfold.sdk.queue.messages",
     "Request": "tenfold.request",
     "current": "tenfold.request",
+    "Session": "tenfold.sdk.sessions.session",
     "Tenfold": "tenfold.sdk.service",
     "Transaction": "tenfold.sdk.db.transaction",
 }

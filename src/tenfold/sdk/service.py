@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from tenfold import bindings, errors
+from tenfold import bindings, errors, request
 from tenfold.sdk import addresses, db, watch
 from tenfold.sdk.asgi import idempotency, inflight, protocol, settings, wrap
 from tenfold.sdk.cache import cache as caching
 from tenfold.sdk.queue import queue
-from tenfold.sdk.sessions import sessions
+from tenfold.sdk.sessions import dependencies, session, sessions
 from tenfold.sdk.tokens import tokens
 from tenfold.sdk.valkey import client as valkey
 
@@ -41,6 +41,7 @@ class Tenfold:
     or the servers of one cluster, and the other arguments say what else the bindings would. An argument that is given
     wins over the bindings.
 
+    `secret` may be several, the newest first: the others verify what they have signed, and sign nothing new.
     `principal` names who makes a request, for `Idempotency-Key`: a key counts for one principal only. It gets the
     ASGI scope; without it the Authorization header counts.
     """
@@ -51,7 +52,7 @@ class Tenfold:
         database: Sequence[str] | str = (),
         cache: Sequence[str] | str = (),
         name: str = "",
-        secret: str = "",
+        secret: str | Sequence[str] = "",
         principal: settings.Principal = idempotency.default_principal,
         request_seconds: float | None = None,
         max_requests: int | None = None,
@@ -77,6 +78,23 @@ class Tenfold:
         """Values kept to be read again."""
         self.sessions = sessions.Sessions(self.db, self.valkey)
         """Visitors' sessions; `tf.session(request)` is the one of a request."""
+        self.session: dependencies.Dependency[session.Session] = dependencies.Dependency(self.sessions.of)
+        """`await tf.session(request)`: the session of this request, loaded once, kept before the response begins.
+
+        `request` may be FastAPI's, Starlette's, Litestar's or Django's, the ASGI scope, or nothing inside a request; in
+        FastAPI `Annotated[Session, Depends(tf.session)]` is the same. `request.session` works after it. Raises
+        StoreUnavailable or another TryAgain when the store does not answer.
+        """
+        self.csrf: dependencies.Dependency[None] = dependencies.Dependency(self.sessions.check, takes_request=True)
+        """`await tf.csrf(request)`: raises CsrfFailed, answered 403, unless the request is safe (GET, HEAD, OPTIONS,
+        TRACE) or brings `session.csrf` in the header X-CSRF-Token or the form's field csrf_token. A FastAPI dependency
+        too: `dependencies=[Depends(tf.csrf)]`.
+        """
+        self.remember: dependencies.Dependency[None] = dependencies.Dependency(self._remember)
+        """`await tf.remember("user-7")`: this request reads nothing older than what that principal has written, with
+        whatever client. For clients that keep neither cookies nor the position header; without an argument, or as a
+        FastAPI dependency, it is the principal that `Tenfold(principal=...)` names.
+        """
         self.tokens = tokens.Tokens(self.db, self.valkey)
         """Signed tokens."""
         self.queue = queue.Queue(self.db, self._is_busy)
@@ -190,6 +208,7 @@ class Tenfold:
         await self.cache.start(found.cache)
         await self.sessions.start(found.sessions, service)
         self.tokens.update(service)
+        self.inflight.entering = self.sessions.entering
         await self.queue.start(found.queue, service.name)
 
     async def _stop_parts(self) -> None:
@@ -206,7 +225,14 @@ class Tenfold:
         self.cache.update(found.cache)
         self.sessions.update(found.sessions, service)
         self.tokens.update(service)
+        self.inflight.entering = self.sessions.entering
         self.queue.update(found.queue)
+
+    async def _remember(self, principal: str | None) -> None:
+        serving = request.current()
+        if principal is None and serving is not None:
+            principal = self.settings.principal(serving.scope)
+        await self.sessions.remember(principal or "")
 
     def _effective(self) -> bindings.Bindings:
         """The bindings; outside the runtime what stands for them."""
@@ -215,7 +241,8 @@ class Tenfold:
 
     def _apply(self, found: bindings.Bindings | None) -> None:
         self.bindings = found
-        self.inflight.settings = settings.Settings(_service(found, self._given), self._principal)
+        digest = bindings.digest(found) if found is not None else ""
+        self.inflight.settings = settings.Settings(_service(found, self._given), self._principal, digest)
 
     def _unwatch(self) -> None:
         if self._watch is not None:
@@ -233,15 +260,17 @@ class _Given:
 
 def _given(
     name: str,
-    secret: str,
+    secret: str | Sequence[str],
     urls: tuple[str, ...],
     request_seconds: float | None,
     max_requests: int | None,
     trusted_proxies: Sequence[str] | None,
 ) -> _Given:
+    secrets = (secret,) if isinstance(secret, str) else tuple(secret)
     said = {
         "name": name or None,
-        "secret": secret or None,
+        "secret": (secrets and secrets[0]) or None,
+        "former_secrets": secrets[1:] or None,
         "request_seconds": request_seconds,
         "max_requests": max_requests,
         "trusted_proxies": None if trusted_proxies is None else tuple(trusted_proxies),

@@ -3,9 +3,10 @@
 Called by `wrap` for requests that have any such header. No I/O.
 """
 
+import asyncio
 import time
 
-from tenfold.sdk.asgi import client, cookies, exchange, protocol, settings, tracing
+from tenfold.sdk.asgi import answers, client, cookies, exchange, protocol, settings, tracing
 
 POSITION = b"x-tenfold-position"
 STARTED = b"x-request-start"
@@ -40,7 +41,7 @@ def note(headers: protocol.Headers) -> Found | None:
 
 
 def apply(found: Found, one: exchange.Exchange) -> None:
-    """Take everything in `found` into the exchange and its scope."""
+    """Take everything in `found` into the exchange and its scope. Raises RefusedError when its time is over already."""
     setup = one.tracker.settings
     peer = one.scope.get("client")
     if peer is not None and setup.trusts(peer[0]):
@@ -80,6 +81,8 @@ def _from_balancer(found: Found, one: exchange.Exchange, setup: settings.Setting
         if waited:
             one.queued_seconds = waited
             one.deadline = one.expires = one.expires - waited
+            if one.expires <= asyncio.get_running_loop().time():
+                raise answers.RefusedError(answers.queued_too_long())
 
 
 def queued_seconds(started: bytes, now: float) -> float:

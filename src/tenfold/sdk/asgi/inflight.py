@@ -7,9 +7,11 @@ because a timer for each costs more than the rest of the middleware.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from tenfold import request
 from tenfold.kit import home
 from tenfold.sdk.asgi import meter, settings
 
@@ -21,6 +23,9 @@ WAITING_FACTOR = 8
 
 LOOK_SECONDS = 0.05
 """How late a deadline may be noticed."""
+
+
+Entering = Callable[[request.Request], Awaitable[None]]
 
 
 class Phase(StrEnum):
@@ -48,6 +53,8 @@ class InFlight:
         self.home = home.Home()
         """The loop that requests run on; nobody's before `open` and after `close`."""
         self._timer: asyncio.TimerHandle | None = None
+        self.entering: Entering | None = None
+        """What is done with each request and WebSocket before the app sees it: its session is loaded ahead."""
 
     def open(self) -> None:
         """Let requests in, on the running loop."""

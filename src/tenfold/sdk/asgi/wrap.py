@@ -84,10 +84,10 @@ class Wrapped:
         try:
             if found is not None:
                 arrival.apply(found, one)
-                if one.expires <= loop.time():
-                    raise answers.RefusedError(answers.queued_too_long())
                 if arrival.KEY in found and scope["method"] not in idempotency.SAFE:
                     one.idempotency, one.source = await idempotency.read(scope, receive, setup.principal(scope))
+            if tracker.entering is not None:
+                await tracker.entering(one)
             await self.app(scope, one.receive, one.send)
             if not one.has_responded:
                 await one.finish()
@@ -140,6 +140,8 @@ class Wrapped:
         token = request.enter(one)
         tracker.entered.add(one)
         try:
+            if tracker.entering is not None:
+                await tracker.entering(one)
             await self.app(scope, receive, send)
         except asyncio.CancelledError:
             if not one.cuts or not one.is_our_doing():
