@@ -281,8 +281,13 @@ class Stage:
     def publish(self, step: steps.PublishBindings) -> Moments:
         for name in step.told.caches:
             assert self.world.has_accidents or not self.world.is_serving or self.world.runs(name, "valkey")
-        self.world.published, self.world.is_published, self.world.told = step.databases, True, step.told
+        self.world.lagging = self.world.told  # every process has read the last bindings before there are new ones
+        self.world.published, self.world.is_published = step.databases, True
+        self.world.told = step.told
+        if not self.world.running("granian"):
+            self.world.lagging = step.told
         yield
+        self.world.lagging = step.told
 
     def form_cache(self, step: steps.FormCache) -> Moments:
         for name in step.servers:
@@ -297,6 +302,7 @@ class Stage:
             yield
 
     def move_sessions(self, step: steps.MoveSessions) -> Moments:
+        self.world.lagging = self.world.told
         source, target = self.world.place_of(step.source), self.world.place_of(step.target)
         assert source is not None
         assert target is not None
@@ -310,6 +316,7 @@ class Stage:
         former = {one: None for one in (*told.former_stores, step.target) if one not in (step.source, told.store)}
         self.world.told = dataclasses.replace(told, former_stores=tuple(former))
         yield
+        self.world.lagging = self.world.told
 
     def drain_queue(self, step: steps.DrainQueue) -> Moments:
         told = self.world.told

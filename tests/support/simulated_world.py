@@ -47,8 +47,12 @@ class Server:
     def clone(self) -> "Server":
         return Server(self.spec, self.state, dict(self.processes), dict(self.revisions), self.release)
 
+    @property
+    def has_power(self) -> bool:
+        return self.state is ServerState.RUNNING
+
     def runs(self, name: str) -> bool:
-        return self.state is ServerState.RUNNING and self.processes.get(name) is READY
+        return self.has_power and self.processes.get(name) is READY
 
 
 @dataclass
@@ -72,6 +76,8 @@ class World:
     """Whether servers are killed: then nobody expects the front door to work, or the app to know a primary at once."""
     tells_stopped: bool = True
     told: snapshot.Told = field(default_factory=snapshot.Told)
+    lagging: snapshot.Told = field(default_factory=snapshot.Told)
+    """What some processes still go by: they have not read the bindings yet."""
     clusters: dict[str, Cluster] = field(default_factory=dict)
     """By server with a cache or a queue, the cluster that its files belong to, whether it runs or not."""
     sessions: dict[Place, set[int]] = field(default_factory=dict)
@@ -100,7 +106,7 @@ class World:
         return server in self.servers and self.servers[server].runs(name)
 
     def running(self, name: str) -> set[str]:
-        return {server for server in self.servers if self.runs(server, name)}
+        return {server for server, one in self.servers.items() if one.processes.get(name) is READY and one.has_power}
 
     def is_up(self, copy: Copy) -> bool:
         return self.runs(copy.server, "patroni" if copy.is_patronis else "postgres")
@@ -147,6 +153,9 @@ class World:
             return
         self.visitors += 1
         self.sessions.setdefault(place, set()).add(self.visitors)
+        for one, other in ((self.told, self.lagging), (self.lagging, self.told)):
+            met = f"one process writes sessions to the {one.store}, and another one looks in {other}"
+            assert one.store in (other.store, *other.former_stores), met
         again = self.visitors // 2 or 1
         found = [one for store in (self.told.store, *self.told.former_stores) if (one := self.place_of(store))]
         holding = next((one for one in found if again in self.sessions.get(one, ())), None)

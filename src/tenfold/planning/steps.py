@@ -202,9 +202,9 @@ class PublishBindings(Step):
         if told.caches:
             more += f"; cache: {_few(told.caches)}"
         if told.store != "database" or told.former_stores:
-            more += f"; sessions: {told.store}{_before(told.former_stores)}"
+            more += f"; sessions: {told.store}{_also(told.former_stores)}"
         if told.queues or told.former_transport:
-            more += f"; queue: {told.transport}{_before((told.former_transport,))}"
+            more += f"; queue: {told.transport}{_also((told.former_transport,))}"
         if told.handled_by == "workers":
             more += "; workers handle messages"
         return f"tell the app its database nodes: {', '.join(self.databases)}{more}"
@@ -335,6 +335,6 @@ def _few(names: tuple[str, ...]) -> str:
     return ", ".join(names) if len(names) <= 2 else f"{names[0]} to {names[-1]}"
 
 
-def _before(former: tuple[str, ...]) -> str:
+def _also(former: tuple[str, ...]) -> str:
     known = [one for one in former if one]
-    return f" (before: {', '.join(known)})" if known else ""
+    return f" (also: {', '.join(known)})" if known else ""

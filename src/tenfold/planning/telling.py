@@ -54,6 +54,8 @@ def _stored(now: Situation, last: Told, *, may_use_cache: bool) -> Told:
         store = "database" if last.store == "cache" else last.store
     if store == last.store:
         return last
+    if store not in last.former_stores:  # first every process looks there as well, then the first one writes there
+        return replace(last, former_stores=(*last.former_stores, store))
     former = [one for one in (last.store, *last.former_stores) if one != store]
     if "cache" in former and store != "database":
         former.append("database")  # where they are moved to: nobody can move them into clients' cookies

@@ -18,7 +18,11 @@ from tenfold.planning import plan
 NAMES = list(TOPOLOGIES)
 PAIRS = list(itertools.permutations(NAMES, 2))
 RUNGS = ["single", "database", "balanced", "replicated", "cached", "stateless", "queued"]
-LADDER = list(itertools.permutations(RUNGS, 2))
+LADDER = [pair for one in itertools.pairwise(RUNGS) for pair in (one, one[::-1])]
+JUMPS = [("single", "queued"), ("queued", "single"), ("single", "replicated"), ("replicated", "single")]
+SOME = [pair for pair in PAIRS if pair in LADDER + JUMPS or zlib.crc32(" ".join(pair).encode()) % 12 == 0]
+"""What a short run looks at; `--torture` looks at all pairs, at every moment."""
+
 MOST_MOMENTS = 150
 
 
@@ -27,7 +31,7 @@ def worlds() -> dict[str, simulated_world.World]:
     return {name: simulated_steps.serving(topology) for name, topology in TOPOLOGIES.items()}
 
 
-@pytest.mark.parametrize(("before", "after"), PAIRS)
+@pytest.mark.parametrize(("before", "after"), SOME)
 def test_every_change_arrives_in_one_plan(before: str, after: str, worlds: dict[str, simulated_world.World]) -> None:
     world, topology = worlds[before].clone(), TOPOLOGIES[after]
     made = plan.make(topology, world.look(topology), simulated_steps.asked(topology))
@@ -41,7 +45,7 @@ def test_every_change_arrives_in_one_plan(before: str, after: str, worlds: dict[
     simulated_steps.assert_arrived(world, topology)
 
 
-@pytest.mark.parametrize(("before", "after"), PAIRS)
+@pytest.mark.parametrize(("before", "after"), SOME)
 def test_after_every_step_the_new_plan_is_the_rest_of_the_old_one(
     before: str, after: str, worlds: dict[str, simulated_world.World]
 ) -> None:
@@ -64,7 +68,7 @@ def test_a_climb_or_descent_cut_short_at_any_moment_is_finished_or_undone(
     assert cut_short_everywhere(worlds[before].clone(), before, after) > 0
 
 
-@pytest.mark.parametrize(("before", "after"), [pair for pair in PAIRS if pair not in LADDER])
+@pytest.mark.parametrize(("before", "after"), [pair for pair in SOME if pair not in LADDER])
 def test_any_change_cut_short_at_some_moments_is_finished_or_undone(
     before: str, after: str, worlds: dict[str, simulated_world.World]
 ) -> None:
