@@ -233,6 +233,11 @@ def dump(bindings: Bindings) -> bytes:
     return msgspec.json.format(msgspec.json.encode(bindings), indent=2)
 
 
+def digest(bindings: Bindings) -> str:
+    """A short name of these bindings, by which a process says which ones it goes by. Tells nobody what they hold."""
+    return hashlib.sha256(dump(bindings)).hexdigest()[:16]
+
+
 def database_url(hosts: Sequence[str], user: str, password: str, name: str, scheme: str = "postgresql") -> str:
     """The database's address for libraries other than the SDK: whichever of the hosts takes writes now.
 

@@ -31,6 +31,7 @@ def _reading(tracker: inflight.InFlight) -> dict[str, Any]:
     return {
         "version": 1,
         "pid": os.getpid(),
+        "bindings": tracker.settings.digest,
         "in_flight": len(working),
         "waiting_for_primary": sum(one.is_waiting for one in working),
         "streams": len(tracker.entered) - len(working),

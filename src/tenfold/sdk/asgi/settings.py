@@ -23,6 +23,8 @@ class Settings:
 
     service: bindings.Service
     principal: Principal
+    digest: str = ""
+    """The name of the bindings that the process goes by: the runtime waits until all go by the last ones."""
     request_seconds: float = field(init=False)
     max_requests: int = field(init=False)
     positions: tokens.Signer = field(init=False)
