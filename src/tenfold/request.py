@@ -64,6 +64,8 @@ class Request:
     """What `sdk/sessions` knows of this request's session, once that was asked for."""
     before_response: BeforeResponse | None = None
     """What must happen before the response begins: a session that has changed is kept, and its cookie set."""
+    missed: dict[str, dict[str, position.Position]] | None = None
+    """By cache key that was not found, how far the nodes had come then: what is read now reflects at least that."""
     recorder: spans.Recorder | None = None
     """What `tenfold trace` is shown; None unless the request asked for it with the service's debug key."""
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tenfold import position, request
 from tenfold.sdk.cache.entries import Entry
+from tenfold.sdk.cache.leases import Lease
 
 
 class Verdict(Enum):
@@ -56,12 +57,6 @@ class Floors(Protocol):
 
     async def invalidate(self, *, tags: Sequence[str], keys: Sequence[str]) -> None:
         """Make what is cached under these stale, outside a transaction; on return it is so in every process."""
-
-
-class Lease(Protocol):
-    """The right to load one key anew, of one process among all. It is kept alive until it is used or given back."""
-
-    key: str
 
 
 class Shared(Protocol):

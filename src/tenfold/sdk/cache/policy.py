@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, TypedDict
 
 from tenfold import errors
 
@@ -68,10 +69,28 @@ class Policy:
         return min(self.ttl, DEFAULT_NEGATIVE) if self.negative is None else self.negative
 
 
+class Rules(TypedDict, total=False):
+    """A policy as the arguments of a call."""
+
+    ttl: float | None
+    stale: float | None
+    negative: float | None
+    early: float | None
+    ahead: float | None
+    timeout: float | None
+    soft_timeout: float | None
+    tags: Sequence[str]
+    version: str | int
+    shared: bool
+    type: Any
+    """What values are, when no annotation says it: they come back as that."""
+
+
 def of(**said: object) -> Policy:
     """A policy from a call's arguments; those that are None were not given. Raises `MisuseError`, which names all
     that is wrong with them."""
-    given = {name: value for name, value in said.items() if value is not None}
+    given = {name: value for name, value in said.items() if value is not None and name != "type"}
+    _ensure_known(given)
     if isinstance(given.get("tags"), str):
         raise errors.MisuseError(f"cache: tags={given['tags']!r} found, a list expected: tags=[{given['tags']!r}]")
     given["tags"] = tuple(_strings(given.get("tags", ())))
@@ -81,6 +100,14 @@ def of(**said: object) -> Policy:
     if wrong:
         raise errors.MisuseError("cache: " + "; ".join(wrong))
     return made
+
+
+def _ensure_known(given: dict[str, object]) -> None:
+    unknown = given.keys() - Rules.__annotations__.keys()
+    if unknown:
+        raise errors.MisuseError(
+            f"cache: {', '.join(sorted(unknown))}= found, {', '.join(Rules.__annotations__)} expected"
+        )
 
 
 def use(policy: Policy, *, made_at: float, fresh_until: float, dies_at: float, cost: float, now: float) -> Use:

@@ -7,13 +7,13 @@ for it. The rules of time are `policy`'s, those of freshness `floors`', loads ar
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tenfold import errors, position, request, spans
 from tenfold.sdk import db
-from tenfold.sdk.cache import loading, loads, local, parts, policy, tally, values
+from tenfold.sdk.cache import leases, loading, loads, local, parts, policy, tally, values
 from tenfold.sdk.cache.entries import Entry
 from tenfold.sdk.cache.local import Kept
 from tenfold.sdk.cache.parts import Verdict
@@ -122,11 +122,25 @@ class Reading:
             return serving.wanted.get(SHARD)
         return (self._database.shards.outside if serving is None else serving).seen.get(SHARD)
 
-    def forget(self, place: str) -> None:
-        """Drop what this process keeps there."""
-        kept = self.local.get(place)
-        if kept is not None:
-            self.local.drop(kept)
+    async def invalidate(self, *, tags: Sequence[str] = (), keys: Sequence[str] = ()) -> None:
+        """Make what is kept under these stale in every process. Raises what `tf.db.run` raises."""
+        await self.floors.invalidate(tags=tags, keys=keys)
+
+    def bounds(self) -> dict[str, position.Position]:
+        """By node, how far it had surely come by now: what is read from it later reflects at least that."""
+        shard = self._database.shards.shard(SHARD)
+        found = {name: node.position(shard.epoch) for name, node in shard.nodes.items()}
+        return {name: at for name, at in found.items() if at is not None}
+
+    def stamp(self, bounds: dict[str, position.Position]) -> position.Position | None:
+        """A stamp for what this request has read since those bounds were taken, from the nodes that it reads."""
+        serving = request.current()
+        pinned = None if serving is None else serving.pinned.get(SHARD)
+        primary = self._database.shards.shard(SHARD).primary
+        names = bounds.keys() if pinned is None else {pinned, *([primary.name] if primary is not None else [])}
+        if not names or not names <= bounds.keys():
+            return None
+        return min((bounds[name] for name in names), key=lambda at: (at.epoch, at.timeline, at.lsn))
 
     async def _own(
         self, ask: Ask, wanted: position.Position | None, until: float, span: spans.Recording
@@ -310,7 +324,7 @@ class Reading:
         self._keep(ask, kept)
         return kept
 
-    async def _run(self, ask: Ask, flight: loads.Flight, lease: parts.Lease | None) -> Kept:
+    async def _run(self, ask: Ask, flight: loads.Flight, lease: leases.Lease | None) -> Kept:
         """Call the loader, and keep what it returns as long as nothing has made it stale meanwhile."""
         try:
             async with self.loads.turn(flight):
