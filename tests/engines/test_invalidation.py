@@ -1,15 +1,17 @@
-"""`tx.invalidate` over real databases: recorded with the transaction, told to every process, delivered after a crash."""
+"""`tx.invalidate` over a real database: recorded with the transaction, told to every process, also after a crash."""
 
 import asyncio
+import statistics
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from support import postgres_cluster, processes_with_floors, routed_reads
+from support import other_process, postgres_cluster, processes_with_floors, routed_reads
 from support.processes_with_floors import Process
-from tenfold import errors, position, request
+from tenfold import bindings, errors, position, request
 from tenfold.kit import clock
-from tenfold.sdk.cache import delivery, entries, table
+from tenfold.sdk.cache import delivery, entries
 from tenfold.sdk.cache.parts import Verdict
 
 pytestmark = pytest.mark.anyio
@@ -70,3 +72,210 @@ async def test_what_is_invalidated_is_stale_at_once_here_and_soon_elsewhere(proc
     assert tx.at is not None
     assert await there.floors.reach(tx.at, asyncio.get_running_loop().time() + 10)
     assert await clock.until(is_fresh_again, seconds=10, pause_seconds=0.001)
+
+
+async def test_a_transaction_that_is_rolled_back_has_made_nothing_stale(processes: list[Process]) -> None:
+    here, _ = processes
+    old, before = await loaded(here, "a", "product:3"), here.floors.version
+    tx = here.db.transaction()
+    await tx.start()
+    await tx.invalidate(tags=["product:3"], keys=["a"])
+    await tx.rollback()
+
+    assert before == here.floors.version
+    assert Verdict.FRESH == here.floors.judge(old, None)
+    assert 0 == await here.db.reading("primary").fetchval(UNDELIVERED)
+
+
+UNDELIVERED = "select count(*) from tenfold.invalidation where floor_lsn is null"
+
+
+async def test_invalidating_costs_one_round_trip_and_one_row_whatever_the_number_of_tags(
+    processes: list[Process],
+) -> None:
+    here, _ = processes
+    count = "select count(*) from tenfold.invalidation"
+    async with here.db.transaction() as tx:
+        before = await tx.fetchval(count)
+        await tx.invalidate(tags=[f"tag:{number}" for number in range(5000)], keys=["a"])
+        assert before + 1 == await tx.fetchval(count)
+        await tx.invalidate()
+        assert before + 1 == await tx.fetchval(count)
+
+
+async def test_a_floor_for_more_slots_than_one_message_holds_arrives_whole(processes: list[Process]) -> None:
+    here, there = processes
+    tags = [f"many:{number}" for number in range(8000)]
+    old = [await loaded(here, "k", tag) for tag in (tags[0], tags[-1])]
+    await here.floors.invalidate(tags=tags)
+
+    async def are_stale_there() -> bool:
+        return [Verdict.STALE] * 2 == [there.floors.judge(one, None) for one in old]
+
+    assert await clock.until(are_stale_there, seconds=10, pause_seconds=0.001)
+
+
+async def test_a_read_only_transaction_and_one_that_is_open_are_told_what_to_write(processes: list[Process]) -> None:
+    here, _ = processes
+    async with here.db.transaction(readonly=True) as tx:
+        with pytest.raises(errors.MisuseError, match="read-only transaction found"):
+            await tx.invalidate(tags=["a"])
+    async with here.db.transaction():
+        with pytest.raises(errors.InsideTransaction, match=r"await tx.invalidate\(...\)"):
+            await here.floors.invalidate(tags=["a"])
+
+
+async def test_a_session_that_has_come_further_than_the_table_waits_until_it_has_caught_up(
+    cluster: postgres_cluster.Cluster, processes: list[Process]
+) -> None:
+    """The other process hears nothing: its channel is cut, and so only the database can tell."""
+    here, there = processes
+    old = await loaded(there, "a", "product:4")
+    there.floors._channel.is_whole = False  # type: ignore[union-attr]
+    there.floors.hear = lambda floor, slots: None  # type: ignore[method-assign]
+    async with here.db.transaction() as tx:
+        await tx.invalidate(tags=["product:4"])
+    assert tx.at is not None
+
+    assert Verdict.FRESH == there.floors.judge(old, None), "nobody has told, and this reader has written nothing"
+    assert Verdict.BEHIND == there.floors.judge(old, tx.at)
+    assert await there.floors.reach(tx.at, asyncio.get_running_loop().time() + 10)
+    assert Verdict.STALE == there.floors.judge(old, tx.at)
+
+
+async def test_on_a_database_where_nothing_happens_any_more_a_session_gets_past_its_own_position(
+    cluster: postgres_cluster.Cluster,
+) -> None:
+    """The log stands still exactly where the session has left it, and equal is not enough."""
+    async with processes_with_floors.running(cluster, 1) as [process]:
+        old = await loaded(process, "a", "product:5")
+        async with process.db.transaction() as tx:
+            await tx.execute("update counter set value = value + 1 where id = 5")
+        assert tx.at is not None
+
+        assert await process.floors.reach(tx.at, asyncio.get_running_loop().time() + 10)
+        assert Verdict.FRESH == process.floors.judge(old, tx.at)
+
+
+async def test_many_who_must_catch_up_at_once_cost_two_rounds(processes: list[Process]) -> None:
+    here, there = processes
+    async with here.db.transaction() as tx:
+        await tx.execute("update counter set value = value + 1 where id = 6")
+    before = there.floors._following.rounds
+
+    until = asyncio.get_running_loop().time() + 10
+    assert all(await asyncio.gather(*(there.floors.reach(tx.at, until) for _ in range(100))))
+
+    assert there.floors._following.rounds - before <= 3, "and perhaps the pulse of this second"
+
+
+async def test_a_process_that_starts_knows_what_was_made_stale_before(
+    cluster: postgres_cluster.Cluster, processes: list[Process]
+) -> None:
+    here, _ = processes
+    old, good = await loaded(here, "a", "product:7"), await loaded(here, "b", "product:8")
+    await here.floors.invalidate(tags=["product:7"])
+
+    async with processes_with_floors.running(cluster, 1) as [new]:
+        assert Verdict.STALE == new.floors.judge(old, None)
+        assert Verdict.FRESH == new.floors.judge(good, None)
+
+
+async def test_rows_are_deleted_after_a_time_and_what_was_older_is_stale_for_whoever_starts_later(
+    cluster: postgres_cluster.Cluster, processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _ = processes
+    old = await loaded(here, "a", "product:9")
+    await here.floors.invalidate(tags=["something else"])
+    await until_delivered(here)
+    monkeypatch.setattr(delivery, "KEEP_ROWS", 0)
+    here.floors._delivery._prune_at = 0.0
+    await here.floors._delivery.prune(1.0)
+
+    assert 1 == await here.db.reading("primary").fetchval("select count(*) from tenfold.invalidation")
+    assert Verdict.FRESH == here.floors.judge(old, None), "who was there knows that it is not concerned"
+    async with processes_with_floors.running(cluster, 1) as [new]:
+        assert Verdict.STALE == new.floors.judge(old, None)
+        assert Verdict.FRESH == new.floors.judge(await loaded(new, "a", "product:9"), None)
+
+
+async def until_delivered(process: Process) -> None:
+    async def look() -> bool:
+        return await process.db.reading("primary").fetchval(UNDELIVERED) == 0
+
+    assert await clock.until(look, seconds=20, pause_seconds=0.01)
+
+
+async def test_a_commit_that_would_not_wait_for_the_disk_waits_when_it_invalidates(processes: list[Process]) -> None:
+    """Else its record would be beyond the position that is read after it, and so beyond its floor."""
+    here, _ = processes
+    async with here.db.transaction() as tx:
+        await tx.execute("set local synchronous_commit = off")
+        await tx.invalidate(tags=["product:10"])
+        assert "local" == await tx.fetchval("show synchronous_commit")
+
+
+async def test_while_its_channel_is_broken_a_process_trusts_nothing_but_the_database(
+    cluster: postgres_cluster.Cluster, processes: list[Process]
+) -> None:
+    here, there = processes
+    old = await loaded(there, "a", "product:11")
+    version = there.floors.version
+    await cluster.primary.sql(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where query ilike 'listen%' or query ilike $1",
+        "%unnest(slots)%",
+    )
+
+    async def has_noticed() -> bool:
+        return there.floors.version > version
+
+    assert await clock.until(has_noticed, seconds=10, pause_seconds=0.0005)
+    await here.floors.invalidate(tags=["product:11"])
+    assert there.floors.judge(old, None) is not Verdict.FRESH or not there.floors.is_sure
+    await there.until_trusted()
+    assert Verdict.STALE == there.floors.judge(old, None)
+
+
+async def test_a_server_that_freezes_is_noticed_and_trusted_again_when_it_goes_on(
+    cluster: postgres_cluster.Cluster, processes: list[Process]
+) -> None:
+    _, there = processes
+
+    async def is_doubted() -> bool:
+        return not there.floors.is_sure
+
+    await cluster.primary.freeze()
+    try:
+        began = asyncio.get_running_loop().time()
+        assert await clock.until(is_doubted, seconds=20, pause_seconds=0.01)
+        assert asyncio.get_running_loop().time() - began < 10, "2 s on a machine with time for it"
+    finally:
+        await cluster.primary.thaw()
+    await there.until_trusted()
+
+
+async def test_what_a_process_that_was_killed_behind_its_commit_made_stale_is_delivered_by_another(
+    cluster: postgres_cluster.Cluster, processes: list[Process], tmp_path: Path
+) -> None:
+    here, there = processes
+    old = await loaded(here, "a", other_process.TAG)
+    async with other_process.started(tmp_path, cluster.bound, bindings.Cache(), "die") as other:
+        assert "committed" == await other.line()
+        other.kill()
+    began = asyncio.get_running_loop().time()
+
+    async def is_stale_everywhere() -> bool:
+        return [Verdict.STALE] * 2 == [one.floors.judge(old, None) for one in (here, there)]
+
+    assert await clock.until(is_stale_everywhere, seconds=20, pause_seconds=0.01)
+    assert asyncio.get_running_loop().time() - began < 10, "1 to 2 s on a machine with time for it"
+    await until_delivered(here)
+
+
+async def test_another_process_hears_of_an_invalidation_in_milliseconds(
+    cluster: postgres_cluster.Cluster, processes: list[Process], tmp_path: Path
+) -> None:
+    async with other_process.started(tmp_path, cluster.bound, bindings.Cache(), "listen") as other:
+        seen = await processes_with_floors.delays(processes[0], other, rounds=30)
+
+    assert statistics.median(seen) < 0.05, sorted(seen)

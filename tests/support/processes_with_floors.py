@@ -5,11 +5,12 @@ common to them.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from support import postgres_cluster, routed_reads
+from support import other_process, postgres_cluster, routed_reads
 from tenfold import bindings
 from tenfold.kit import clock
 from tenfold.sdk import db
@@ -53,3 +54,19 @@ async def running(
             made.append(one)
         await asyncio.gather(*(one.until_trusted() for one in made))
         yield made
+
+
+async def delays(process: Process, other: other_process.Other, rounds: int) -> list[float]:
+    """How long after a commit had returned another process knew of it, in seconds; less than 0: before it did."""
+    assert "ready" == await other.line()
+    seen = []
+    for number in range(rounds):
+        async with process.db.transaction() as tx:
+            await tx.invalidate(tags=[f"round:{number}"])
+        returned = time.monotonic_ns()
+        assert tx.at is not None
+        heard = [""]
+        while heard[0] != str(tx.at.lsn):
+            heard = (await other.line()).split()
+        seen.append((int(heard[1]) - returned) / 1e9)
+    return seen

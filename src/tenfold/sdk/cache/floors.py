@@ -119,9 +119,9 @@ class Floors(table.Table):
         """Go on to a newer timeline, if it is one."""
         is_first = self.timeline == 0
         has_entered = super().enter(epoch, timeline)
-        if has_entered:
+        if has_entered and not is_first:
             self._losses += 1
-            if not is_first and self._channel is not None:
+            if self._channel is not None:
                 self._channel.turn()
         return has_entered
 
