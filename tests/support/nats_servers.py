@@ -12,58 +12,40 @@ Inside a test: `async with nats_servers.started(tmp_path, network=61, count=3) a
 
 import asyncio
 import shutil
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
-from tenfold import bindings
+from support import seats
+from tenfold import bindings, engines, errors
+from tenfold.engines import nats
+from tenfold.engines.nats import admin, monitor, settings
 from tenfold.kit import clock, enclosure, process
+from tenfold.topology import tiers
 
-USER, PASSWORD = "app", "app-password"
-ADMIN, ADMIN_PASSWORD = "admin", "admin-password"
-PORT, ROUTE_PORT, MONITOR_PORT = 4222, 6222, 8222
-
-SETTINGS = """
-server_name: "{name}"
-listen: "{host}:{port}"
-http: "{host}:{monitor}"
-max_payload: {payload}
-ping_interval: "5s"
-ping_max: 2
-lame_duck_duration: "30s"
-lame_duck_grace_period: "500ms"
-jetstream {{ store_dir: "{store}", max_file_store: {storage}, max_memory_store: 16777216 }}
-accounts {{
-  SERVICE: {{ jetstream: enabled, users: [ {{ user: "{user}", password: "{password}" }} ] }}
-  SYSTEM: {{ users: [ {{ user: "{admin}", password: "{admin_password}" }} ] }}
-}}
-system_account: SYSTEM
-"""
-
-CLUSTERED = """
-cluster {{
-  name: "test"
-  listen: "{host}:{port}"
-  authorization {{ user: "{admin}", password: "{admin_password}", timeout: 5 }}
-  routes: [ {routes} ]
-}}
-"""
+USER, PASSWORD = settings.APP, "app-password"
+ADMIN, ADMIN_PASSWORD = settings.ADMIN, "admin-password"
+PORT = 4222
 
 
 @dataclass(slots=True)
 class Server:
     """One NATS server on a machine of its own."""
 
-    name: str
-    host: str
-    folder: Path
-    settings: str
+    seat: engines.Seat
     machine: enclosure.Enclosure | None = None
+
+    @property
+    def name(self) -> str:
+        """As the layout names it: `queue-1`."""
+        return self.seat.server.name
+
+    @property
+    def host(self) -> str:
+        """Its private address."""
+        return self.seat.address
 
     @property
     def node(self) -> bindings.QueueNode:
@@ -77,12 +59,7 @@ class Server:
 
     async def launch(self) -> None:
         """Start it on the data it has; it may wait for the others before it is ready."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        config = self.folder / "nats.conf"
-        config.write_text(self.settings)
-        self.machine = await enclosure.make(enclosure.new_marker(), self.folder / "machine.log")
-        argv = [_program(), "-c", str(config)]
-        await self.machine.spawn("nats", argv, env={}, log=self.folder / "log", directory=self.folder)
+        self.machine = await seats.launch(self.seat, nats.ENGINE)
 
     async def kill(self) -> None:
         """A power cut: SIGKILL, proven. Twice is once."""
@@ -93,19 +70,16 @@ class Server:
 
     async def monitor(self, path: str) -> dict[str, Any]:
         """What a page of its monitor says (`/jsz`); empty when it does not answer."""
+        page, _, query = path.partition("?")
         try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session,
-                session.get(f"http://{self.host}:{MONITOR_PORT}{path}") as response,
-            ):
-                return dict(await response.json(content_type=None))
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+            _, said = await monitor.ask(self.seat, page, **dict(one.split("=") for one in query.split("&") if one))
+        except errors.EngineFailed:
             return {}
+        return dict(said)
 
     def log(self) -> str:
         """The last lines that it wrote."""
-        path = self.folder / "log"
-        return path.read_text(errors="replace")[-3000:] if path.exists() else "(no log)"
+        return seats.log_of(self.seat)
 
 
 @dataclass(slots=True)
@@ -119,6 +93,12 @@ class Servers:
     most_bytes: int = 1024**2
     subnet: int = 4
     servers: list[Server] = field(default_factory=list)
+
+    @property
+    def topology(self) -> tiers.Topology:
+        """The shop that has them."""
+        queue = {"servers": self.count, "storage": self.storage_bytes, "message_size": self.most_bytes}
+        return seats.topology(sections={"queue": queue})
 
     @property
     def urls(self) -> list[str]:
@@ -140,7 +120,10 @@ class Servers:
 
     async def start(self) -> None:
         """Start all of them; returns when JetStream has a leader that all of them know."""
-        self.servers = [self._server(number) for number in range(1, self.count + 1)]
+        places = seats.of_engine(
+            "nats", self.folder, self.topology, self.network, self.subnet, queue=PASSWORD, queue_admin=ADMIN_PASSWORD
+        )
+        self.servers = [Server(seat) for seat in places]
         await self.restart()
 
     def server(self, name: str) -> Server:
@@ -161,19 +144,20 @@ class Servers:
         """Cut all power and delete what they kept. Twice is once."""
         await self.kill()
         for one in self.servers:
-            await asyncio.to_thread(shutil.rmtree, one.folder, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, one.seat.root, ignore_errors=True)
 
     async def leader_of(self, stream: str) -> Server:
         """The living server that leads a stream; a dead leader is followed within ten seconds."""
 
         async def look() -> str:
             for one in self.servers:
-                said = await one.monitor("/jsz?streams=true") if one.machine is not None else {}
-                for account in said.get("account_details", []):
-                    for detail in account.get("stream_detail", []):
-                        leader = detail.get("cluster", {}).get("leader", one.name)
-                        if detail["name"] == stream and leader and self.server(leader).machine is not None:
-                            return str(leader)
+                try:
+                    held = await admin.streams(one.seat) if one.machine is not None else ()
+                except errors.EngineFailed:
+                    continue
+                for known in held:
+                    if known.name == stream and known.leader and self.server(known.leader).machine is not None:
+                        return known.leader
             return ""
 
         leader = await clock.until(look, seconds=30, pause_seconds=0.1)
@@ -188,30 +172,10 @@ class Servers:
         for one in self.servers:
             if one.machine is None:
                 continue
-            if (await one.monitor("/healthz")).get("status") != "ok":
-                return False
-            if self.count > 1 and not (await one.monitor("/jsz")).get("meta_cluster", {}).get("leader"):
+            health = await nats.ENGINE.probe(one.seat)
+            if not health.is_ready or (await one.monitor("/healthz")).get("status") != "ok":
                 return False
         return True
-
-    def _server(self, number: int) -> Server:
-        name = f"queue-{number}"
-        folder = self.folder / name
-        text = SETTINGS.format(
-            name=name, host=self._host(number), port=PORT, monitor=MONITOR_PORT, payload=self.most_bytes + 65536,
-            store=folder / "data", storage=self.storage_bytes,
-            user=USER, password=PASSWORD, admin=ADMIN, admin_password=ADMIN_PASSWORD,
-        )  # fmt: skip
-        if self.count > 1:
-            peers = [self._host(one) for one in range(1, self.count + 1)]
-            routes = ", ".join(f'"nats-route://{ADMIN}:{ADMIN_PASSWORD}@{host}:{ROUTE_PORT}"' for host in peers)
-            text += CLUSTERED.format(
-                host=self._host(number), port=ROUTE_PORT, admin=ADMIN, admin_password=ADMIN_PASSWORD, routes=routes
-            )
-        return Server(name, self._host(number), folder, text)
-
-    def _host(self, number: int) -> str:
-        return f"127.{self.network}.{self.subnet}.{number}"
 
 
 @contextmanager
@@ -234,8 +198,3 @@ async def started(folder: Path, network: int, count: int = 1, **more: Any) -> As
         yield made
     finally:
         await made.stop()
-
-
-def _program() -> str:
-    beside = Path(sys.executable).parent / "nats-server"
-    return str(beside) if beside.exists() else str(shutil.which("nats-server"))

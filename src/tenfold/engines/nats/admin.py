@@ -1,0 +1,93 @@
+"""What can be asked of queue servers while they run. Called by the runtime. Changes nothing.
+
+Leaders are given away by the server itself when it is stopped, see `command`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tenfold import engines, errors
+from tenfold.engines.nats import monitor
+from tenfold.observation import snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """One group of subscribers, as its leader counts."""
+
+    name: str
+    leader: str
+    waiting: int
+    """Messages that were not given to it yet."""
+    unacknowledged: int
+    """Messages that it was given and has not finished."""
+    redelivered: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One stream, as a server that holds it counts."""
+
+    name: str
+    leader: str
+    """The server that leads it; empty: nobody does just now."""
+    messages: int
+    stored_bytes: int
+    followers: tuple[str, ...]
+    """The other servers that hold it and keep up."""
+    consumers: tuple[Consumer, ...]
+
+
+async def facts(seat: engines.Seat) -> snapshot.QueueNode | None:
+    """What the server says of itself; None when it does not answer."""
+    try:
+        _, said = await monitor.ask(seat, "/jsz")
+    except errors.EngineFailed:
+        return None
+    group = said.get("meta_cluster")
+    leader = group.get("leader", "") if group is not None else seat.server.name
+    return snapshot.QueueNode(
+        server=seat.server.name,
+        is_leader=leader == seat.server.name,
+        has_quorum=bool(leader) and not said.get("disabled", False),
+        stored_bytes=int(said.get("storage", 0)),
+        messages=int(said.get("messages", 0)),
+    )
+
+
+async def streams(seat: engines.Seat) -> tuple[Stream, ...]:
+    """The streams that this server holds. Raises EngineFailed when it does not answer.
+
+    A stream's consumers are counted by its leader: ask the server that leads it.
+    """
+    _, said = await monitor.ask(seat, "/jsz", streams="true", consumers="true")
+    return tuple(_stream(one, seat) for one in _details(said))
+
+
+def _details(said: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for account in said.get("account_details") or ():
+        yield from account.get("stream_detail") or ()
+
+
+def _stream(told: Mapping[str, Any], seat: engines.Seat) -> Stream:
+    group = told.get("cluster") or {"leader": seat.server.name}
+    replicas = group.get("replicas") or ()
+    return Stream(
+        name=told["name"],
+        leader=group.get("leader", ""),
+        messages=told["state"]["messages"],
+        stored_bytes=told["state"]["bytes"],
+        followers=tuple(one["name"] for one in replicas if one.get("current") and not one.get("offline")),
+        consumers=tuple(_consumer(one, seat) for one in told.get("consumer_detail") or ()),
+    )
+
+
+def _consumer(told: Mapping[str, Any], seat: engines.Seat) -> Consumer:
+    return Consumer(
+        name=told["name"],
+        leader=(told.get("cluster") or {"leader": seat.server.name}).get("leader", ""),
+        waiting=told.get("num_pending", 0),
+        unacknowledged=told.get("num_ack_pending", 0),
+        redelivered=told.get("num_redelivered", 0),
+    )

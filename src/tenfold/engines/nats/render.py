@@ -1,0 +1,37 @@
+"""NATS's configuration file. Called by the runtime before every start. Pure."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jinja2
+
+from tenfold import engines
+from tenfold.engines.nats import settings
+
+FILE = "nats.conf"
+
+_templates = jinja2.Environment(
+    loader=jinja2.PackageLoader("tenfold.engines.nats"),
+    undefined=jinja2.StrictUndefined,
+    keep_trailing_newline=True,
+    autoescape=False,  # noqa: S701 - a configuration file, not HTML
+)
+
+
+def render(seat: engines.Seat) -> Mapping[str, str]:
+    """`{path: text}`, relative to `seat.config`."""
+    text = _templates.get_template(f"{FILE}.j2").render(
+        **dataclasses.asdict(settings.settings(seat)),
+        route_port=settings.ROUTE_PORT,
+        monitor_port=settings.MONITOR_PORT,
+        memory_bytes=settings.MEMORY_BYTES,
+        ping_seconds=settings.PING_SECONDS,
+        ping_max=settings.PING_MAX,
+        silent_seconds=settings.PING_SECONDS * (settings.PING_MAX + 1),
+        sync_seconds=settings.SYNC_SECONDS,
+        app=settings.APP,
+        app_password=seat.secrets.queue,
+        admin=settings.ADMIN,
+        admin_password=seat.secrets.queue_admin,
+    )
+    return {FILE: text}
