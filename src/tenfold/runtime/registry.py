@@ -4,14 +4,27 @@ import sys
 from dataclasses import dataclass
 
 from tenfold import engines, errors
-from tenfold.engines import etcd, granian, haproxy, patroni, postgres
+from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, valkey
 from tenfold.kit import process
 
 ALL: dict[str, engines.Engine] = {
-    engine.name: engine for engine in (haproxy.ENGINE, granian.ENGINE, postgres.ENGINE, patroni.ENGINE, etcd.ENGINE)
+    engine.name: engine
+    for engine in (
+        *(haproxy.ENGINE, granian.ENGINE, postgres.ENGINE, patroni.ENGINE, etcd.ENGINE),
+        *(valkey.ENGINE, nats.ENGINE, granian.WORKER),
+    )
 }
 
-NEEDED_FROM = {"haproxy": 1, "granian": 1, "postgres": 1, "patroni": 4, "etcd": 4}
+NEEDED_FROM = {
+    "haproxy": 1,
+    "granian": 1,
+    "postgres": 1,
+    "patroni": 4,
+    "etcd": 4,
+    "valkey": 5,
+    "nats": 10,
+    "worker": 10,
+}
 """By engine, the first rung that needs it."""
 
 

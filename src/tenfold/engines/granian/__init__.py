@@ -1,7 +1,9 @@
-"""The granian engine: runs the service's app, wrapped, on a web server's private address."""
+"""The granian engine: runs the service's app, wrapped, on a private address: for requests, or for messages."""
+
+import dataclasses
 
 from tenfold import engines
-from tenfold.engines.granian import command, probe, render
+from tenfold.engines.granian import command, probe, render, settings
 
 ENGINE = engines.Engine(
     name="granian",
@@ -11,3 +13,6 @@ ENGINE = engines.Engine(
     command=command.command,
     probe=probe.probe,
 )
+
+WORKER = dataclasses.replace(ENGINE, name=settings.WORKER)
+"""The same program with another role: its app handles messages, and answers nothing but probes."""

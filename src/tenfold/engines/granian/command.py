@@ -38,6 +38,7 @@ def command(seat: engines.Seat) -> engines.Command:
             **setup.env,
             bindings.VARIABLE: str(seat.bindings),
             bindings.SERVER_VARIABLE: seat.server.name,
+            **({bindings.ROLE_VARIABLE: setup.role} if setup.role else {}),
             **({bindings.RELEASE_VARIABLE: setup.release} if setup.release else {}),
             **({bindings.APP_VARIABLE: setup.app} if setup.app else {bindings.FACTORY_VARIABLE: setup.factory}),
             "PYTHONUNBUFFERED": "1",

@@ -14,14 +14,22 @@ from tenfold.topology import layout, tiers
 SHUTDOWN_SECONDS = 8.0
 """After open requests have had their time: how long streams that were cut, and the app's shutdown, get."""
 
+MESSAGES_SECONDS = 30.0
+"""How long the messages that a stopping worker has begun may take at most; what is left is given back to others."""
+
+WORKER = "worker"
+"""The engine, and the role, of a server that handles messages and no requests."""
+
 RESERVED = "TENFOLD_"
 """Environment variables with this beginning are the runtime's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One web server's settings."""
+    """One web server's or worker's settings."""
 
+    role: str
+    """`worker`, or empty: it serves requests."""
     address: str
     port: int
     app: str
@@ -43,17 +51,20 @@ class Settings:
 
 def settings(seat: engines.Seat) -> Settings:
     """The settings of this seat's process. Raises BadInput when the `env_file` cannot be used."""
+    is_worker = seat.process.engine == WORKER
     group = seat.topology.web_groups.get(seat.process.group)
     release = seat.release or as_it_stands(seat.topology, seat.project)
     app, factory = _app(release, seat.process.group, group)
+    last_seconds = MESSAGES_SECONDS if is_worker else seat.topology.service.request_seconds
     return Settings(
+        role=WORKER if is_worker else "",
         address=seat.address,
         port=seat.process.port,
         app=app,
         factory=factory,
         directory=release.directory,
-        workers=(group or seat.topology.web).workers,
-        kill_seconds=math.ceil(seat.topology.service.request_seconds + SHUTDOWN_SECONDS),
+        workers=_processes(seat.topology) if is_worker else (group or seat.topology.web).workers,
+        kill_seconds=math.ceil(last_seconds + SHUTDOWN_SECONDS),
         release=release.version,
         interpreter=interpreter(seat.project, release.python),
         env=dict(release.env),
@@ -92,6 +103,11 @@ def variables(project: Path, service: tiers.Service) -> dict[str, str]:
             f"service.env: {', '.join(reserved)} found, names that do not begin with {RESERVED} expected; rename them"
         )
     return merged
+
+
+def _processes(topology: tiers.Topology) -> int:
+    """One for a worker that is about to leave: the topology says nothing of it any more."""
+    return topology.workers.processes if topology.workers else 1
 
 
 def _app(release: engines.Release, name: str, group: tiers.WebGroup | None) -> tuple[str, str]:
