@@ -46,7 +46,7 @@ returning case when current_setting('synchronous_commit') = 'off'
 """A commit that is not flushed when it returns is beyond the position that is read then, and so beyond its floor."""
 
 MARK = """
-update tenfold.invalidation as row set floor_timeline = told.timeline, floor_lsn = told.lsn
+update tenfold.invalidation as row set floor_timeline = told.timeline, floor_lsn = '0/0'::pg_lsn + told.lsn::numeric
   from unnest($1::uuid[], $2::integer[], $3::bigint[]) as told (id, timeline, lsn)
  where row.id = told.id and row.floor_lsn is null
 """

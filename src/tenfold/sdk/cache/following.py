@@ -26,13 +26,13 @@ OVERDUE_SECONDS = 1.0
 """A row without a floor after so long was left by a process that died, or that lost its primary."""
 
 READ = """
-select slot, floor_timeline, max(floor_lsn), floor_lsn is null,
+select slot, floor_timeline, (max(floor_lsn) - '0/0')::bigint, floor_lsn is null,
        coalesce(bool_or(floor_lsn is null and created_at < now() - $2 * interval '1 second'), false)
   from tenfold.invalidation, unnest(slots) as slot
- where floor_lsn >= $1 or floor_lsn is null
+ where floor_lsn >= '0/0'::pg_lsn + $1::bigint::numeric or floor_lsn is null
  group by slot, floor_timeline, floor_lsn is null
 union all
-select -1, floor_timeline, floor_lsn, false, false
+select -1, floor_timeline, (floor_lsn - '0/0')::bigint, false, false
   from tenfold.invalidation where id = '00000000-0000-0000-0000-000000000000'
 """
 """One row a slot and timeline. The last one says how high the floors of deleted rows were."""

@@ -124,9 +124,9 @@ class Local:
         return self._shards[hash(key) % SHARDS].get(key)
 
     def hit(self, kept: Kept) -> None:
-        """It was of use: it will be kept for longer."""
+        """It was of use: it will be kept for longer, if it still is kept."""
         kept.uses += 1
-        if self.touched is not None:
+        if self.touched is not None and self.get(kept.key) is kept:
             self.touched(kept)
 
     def keep(self, kept: Kept, now: float) -> bool:
