@@ -32,6 +32,9 @@ MOST_PENDING = 65_536
 SECOND = 1_000_000_000
 """NATS counts in nanoseconds."""
 
+CLOSED = {"max_msg_size": 1}
+"""Makes a stream refuse every message, until its consumers are there."""
+
 SHUT_AT = "tenfold-shut-at"
 """In the stream's metadata: when the service went back to another transport."""
 
@@ -58,27 +61,33 @@ class Streams:
         self._link = connection
         self.names = names
 
-    async def ensure(self, replicas: int, most_bytes: int, told_at: datetime) -> None:
-        """The stream is there, as it must be. Raises `LostError`, `TimeoutError`, `RefusedError`.
+    async def ensure(
+        self, replicas: int, most_bytes: int, groups: Iterable[naming.Group], told_at: datetime
+    ) -> None:
+        """The stream and the groups' consumers are there, as they must be; and no message came to a stream before them.
 
-        One that was shut since we were told to use it stays so: we have not heard of it yet.
+        Raises what `TROUBLE` names. A stream that was shut since we were told to use it stays so: we have not heard yet.
         """
         wanted = _stream(self.names, replicas, most_bytes)
         found = await self.info()
-        if found is None:
-            try:
-                await self._ask(f"STREAM.CREATE.{self.names.stream}", wanted)
-                return
-            except RefusedError as error:
-                if error.code != STREAM_EXISTS:
-                    raise
-                found = await self.info() or {}
-        config = found.get("config", {})
-        shut_at = config.get("metadata", {}).get(SHUT_AT, "")
-        if shut_at and datetime.fromisoformat(shut_at) >= told_at:
-            raise RefusedError(503, NO_STREAM, f"the service went back to another transport at {shut_at}")
+        config = await self._created(wanted) if found is None else found["config"]
+        if config["subjects"] != wanted["subjects"]:
+            shut_at = config.get("metadata", {}).get(SHUT_AT, "")
+            if shut_at and datetime.fromisoformat(shut_at) >= told_at:
+                raise RefusedError(503, NO_STREAM, f"the service went back to another transport at {shut_at}")
+            await self._ask(f"STREAM.UPDATE.{self.names.stream}", wanted | CLOSED)
+        await self.subscribe(groups)
         if not _is_within(wanted, config):
             await self._ask(f"STREAM.UPDATE.{self.names.stream}", wanted)
+
+    async def _created(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A stream that takes nothing yet; or another process was faster."""
+        try:
+            await self._ask(f"STREAM.CREATE.{self.names.stream}", wanted | CLOSED)
+        except RefusedError as error:
+            if error.code != STREAM_EXISTS:
+                raise
+        return wanted | CLOSED
 
     async def shut(self) -> bool:
         """Take no more messages: whoever still publishes is refused. False when there is no stream."""
@@ -198,6 +207,7 @@ def _stream(names: naming.Names, replicas: int, most_bytes: int) -> dict[str, An
         "discard": "new",
         "num_replicas": replicas,
         "max_bytes": most_bytes,
+        "max_msg_size": -1,
         "duplicate_window": DUPLICATE_SECONDS * SECOND,
         "metadata": {SHUT_AT: ""},
     }

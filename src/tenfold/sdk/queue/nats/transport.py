@@ -151,8 +151,7 @@ class Nats:
         if self._bound.transport == "nats":
             groups = {(one.name, one.subject): one for one in await self._known()} | self._own
             most_bytes = int(self._bound.storage_bytes * STORAGE_SHARE)
-            await self._streams.ensure(self._bound.replicas, most_bytes, self._told_at)
-            await self._streams.subscribe(groups.values())
+            await self._streams.ensure(self._bound.replicas, most_bytes, groups.values(), self._told_at)
         self._is_prepared = True
 
     async def _known(self) -> list[naming.Group]:
