@@ -20,7 +20,9 @@ TOGETHER = {
     "writes": ("test_sdk_writes", "test_sdk_idempotency", "test_lost_commit"),
     "shop": ("test_shop", "test_migrate"),
     "traffic": ("test_traffic",),
+    "queue": ("test_queue",),
     "sqlalchemy": ("test_sqlalchemy",),
+    "freshness": ("test_invalidation", "test_stale_set"),
 }
 """Test modules that use the same addresses never run at the same time; every other module is a group of its own."""
 
