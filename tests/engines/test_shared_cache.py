@@ -29,11 +29,12 @@ async def opened(servers: valkey_servers.Servers) -> AsyncIterator[tuple[shared.
     client = valkey.Client()
     await client.start(servers.bound)
     cache = shared.Shared(client)
+    cache.start()
     try:
         assert await clock.until(whole(client), seconds=20, pause_seconds=0.01)
         yield cache, client
     finally:
-        cache.close()
+        cache.stop()
         await client.stop()
 
 

@@ -21,6 +21,7 @@ from tenfold.sdk.cache import (
     shared,
     through,
     values,
+    write_back,
 )
 from tenfold.sdk.valkey import client
 
@@ -47,6 +48,7 @@ class Cache:
         self._floors = floors.Floors(database, servers)
         self._shared = shared.Shared(servers)
         self._reading = reading.Reading(database, self._local, self._floors, self._shared)
+        self._write_backs = write_back.WriteBacks(database, servers)
         self._loaders = readthrough.Loaders()
         self._patterns: dict[str, str] = {}
         self._take_back: Callable[[], None] | None = None
@@ -57,7 +59,9 @@ class Cache:
         self._local.start()
         if self._take_back is None:
             self._take_back = counters.source(self._counts)
+        self._shared.start()
         await self._floors.start()
+        self._write_backs.start()
 
     def update(self, bound: bindings.Cache) -> None:
         """Follow changed bindings."""
@@ -66,7 +70,9 @@ class Cache:
 
     async def stop(self) -> None:
         """End the loads, and forget everything. Twice is once."""
+        await self._write_backs.stop()
         await self._reading.loads.stop()
+        self._shared.stop()
         await self._floors.stop()
         self._local.stop()
         if self._take_back is not None:
@@ -176,6 +182,25 @@ class Cache:
         if at is not None:
             await self._reading.put(ask, value, at)
         return cast(Value, value)
+
+    def write_back(
+        self,
+        name: str,
+        *,
+        flush: Callable[..., Awaitable[None]],
+        most: int = 500,
+        seconds: float = 1.0,
+        durable: write_back.Durable = "disk",
+        type: Any = None,
+    ) -> write_back.WriteBack:
+        """Puts that return once they are durable and reach the database in batches: `await it.put(key, value)`.
+
+        `flush(tx, puts)` gets up to `most` of them, about every `seconds`, in a transaction of its own in whichever
+        process; each put (`key`, `value`, `id`) is in exactly one that commits. With cache servers a put is durable
+        on disk in two of them, which takes up to a second, or with `durable="replica"` in their memory, which takes a
+        round trip; without servers, or when they refuse, in the database. Values are of `type`, or of plain types.
+        """
+        return self._write_backs.make(name, flush=flush, most=most, seconds=seconds, durable=durable, type=type)
 
     async def delete(self, *these: str) -> None:
         """Forget these keys, in every process; what is being loaded for them now is not kept. As `invalidate`."""

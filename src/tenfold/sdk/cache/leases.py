@@ -80,11 +80,10 @@ class Leases:
         self._held: weakref.WeakSet[Lease] = weakref.WeakSet()
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._unsubscribe = servers.subscribe(CHANNEL, self._ended)
+        servers.subscribe(CHANNEL, self._ended)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Keep nothing alive any more. Twice is once."""
-        self._unsubscribe()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -44,17 +44,25 @@ class Shared:
         self._servers = servers
         self._leases = leases.Leases(servers)
         self._hits = self._misses = self._away = 0
-        self._take_back = counters.source(self._counts)
+        self._take_back: Callable[[], None] | None = None
 
     @property
     def is_there(self) -> bool:
         """Whether there are servers at all."""
         return self._servers.is_there
 
-    def close(self) -> None:
+    def start(self) -> None:
+        """Count from now on. Twice is once."""
+        if self._take_back is None:
+            self._take_back = counters.source(self._counts)
+
+    def stop(self) -> None:
         """Keep no lease alive any more. Twice is once."""
-        self._leases.close()
-        self._take_back()
+        self._leases.stop()
+        if self._take_back is not None:
+            self._take_back()
+            self._take_back = None
+            self._hits = self._misses = self._away = 0
 
     async def get(self, key: str, until: float) -> entries.Entry | None:
         """The entry of a key, or None."""
