@@ -202,6 +202,10 @@ class Told:
         return "nats" in (self.transport, self.former_transport)
 
 
+NOTHING_TOLD = Told()
+"""What an app goes by that has a database and nothing else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Releases:
     """The releases of the app, by version; empty: there is none."""
@@ -232,7 +236,7 @@ class Snapshot:
     """The queue servers that answer."""
     published: tuple[str, ...] = ()
     """The database servers that the app's bindings name; empty: the app was never told anything."""
-    told: Told = Told()
+    told: Told = NOTHING_TOLD
     """What else the app's bindings say."""
     is_synchronous: bool = False
     """Whether commits wait for a replica."""

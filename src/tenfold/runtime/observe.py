@@ -11,10 +11,12 @@ from tenfold import engines, errors
 from tenfold.engines.haproxy import admin as haproxy
 from tenfold.engines.haproxy import render as haproxy_render
 from tenfold.engines.haproxy import settings as haproxy_settings
+from tenfold.engines.nats import admin as nats
 from tenfold.engines.postgres import admin as postgres
 from tenfold.engines.postgres import command as postgres_command
 from tenfold.engines.postgres import resting as resting_copy
 from tenfold.engines.postgres import settings as postgres_settings
+from tenfold.engines.valkey import admin as valkey
 from tenfold.kit import process
 from tenfold.observation import lag
 from tenfold.observation import snapshot as snapshots
@@ -23,6 +25,9 @@ from tenfold.runtime import migrate, publish, records, registry, seats, supervis
 PROBE_SECONDS = 2.0
 
 MOST_LOOKS = 3
+
+COMPARED = ("granian", "worker", "valkey", "nats")
+"""Engines whose processes are replaced when they run with other settings than they should."""
 
 ServerState = snapshots.ServerState
 ProcessState = snapshots.ProcessState
@@ -56,18 +61,23 @@ class Observer:
         databases = await asyncio.gather(*(self.database(places, one.spec.name) for one in servers))
         balancers = await asyncio.gather(*(self._balancer(places, one) for one in servers))
         nodes = self._with_lag(places, [one for one in databases if one is not None])
-        told = publish.published(places)
-        published = tuple(node.name for node in told.database.shards[0].nodes) if told and told.database else ()
+        caches = await asyncio.gather(*(self._cache(places, one) for one in servers))
+        queues = await asyncio.gather(*(self._queue(places, one) for one in servers))
+        bound = publish.published(places)
+        published, told = publish.databases_in(bound), publish.told_in(bound)
         return snapshots.Snapshot(
             service=places.topology.service.name,
             network=self._supervisor.store.records.network,
             servers=tuple(seen),
             databases=nodes,
             balancers=tuple(one for one in balancers if one is not None),
+            caches=tuple(one for one in caches if one is not None),
+            queues=tuple(one for one in queues if one is not None),
             published=published,
+            told=told,
             is_synchronous=await self._is_synchronous(places, nodes),
             is_migrated=await self._is_migrated(places, nodes),
-            is_published=told == publish.make(places, published),
+            is_published=bound == publish.make(places, published, told),
             released=_releases(self._supervisor.store.records),
         )
 
@@ -138,6 +148,24 @@ class Observer:
         except errors.EngineFailed:
             return None
 
+    async def _cache(self, places: seats.Seats, record: records.ServerRecord) -> snapshots.CacheNode | None:
+        if not _lives(record, "valkey"):
+            return None
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                return await valkey.facts(places.seat(record.spec.name, "valkey"))
+        except TimeoutError:
+            return None
+
+    async def _queue(self, places: seats.Seats, record: records.ServerRecord) -> snapshots.QueueNode | None:
+        if not _lives(record, "nats"):
+            return None
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                return await nats.facts(places.seat(record.spec.name, "nats"))
+        except TimeoutError:
+            return None
+
     async def _is_synchronous(self, places: seats.Seats, nodes: Iterable[snapshots.DatabaseNode]) -> bool:
         primary = _primary(nodes)
         if primary is None or primary.manager != "patroni":
@@ -159,7 +187,7 @@ def revisions(places: seats.Seats) -> Mapping[tuple[str, str], str]:
     wanted = {}
     for server in places.wanted.servers:
         for one in server.processes:
-            if one.engine == "granian":
+            if one.engine in COMPARED:
                 wanted[server.name, one.name] = supervise.revision(places.seat(server.name, one.name))
             if one.engine == "haproxy":
                 wanted[server.name, one.name] = haproxy_render.revision(places.seat(server.name, one.name))
@@ -186,6 +214,11 @@ async def _resting(places: seats.Seats, server: str) -> resting_copy.Resting | N
 
 def _primary(nodes: Iterable[snapshots.DatabaseNode]) -> snapshots.DatabaseNode | None:
     return snapshots.newest(one for one in nodes if one.role == "primary" and one.is_reachable)
+
+
+def _lives(record: records.ServerRecord, name: str) -> bool:
+    one = record.processes.get(name)
+    return record.is_alive and one is not None and one.is_alive
 
 
 def _manager(record: records.ServerRecord) -> snapshots.Manager:

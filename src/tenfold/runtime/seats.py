@@ -85,7 +85,7 @@ class Seats:
             bindings=self.where.bindings,
             secrets=self.secrets,
             run=self.where.run,
-            release=self._release_on(server) if wanted.engine == "granian" else None,
+            release=self._release_on(server) if wanted.engine in layout.APP_ENGINES else None,
             weights=self._weights() if wanted.engine == "haproxy" else {},
         )
 
@@ -96,12 +96,16 @@ class Seats:
 
     @property
     def _running(self) -> dict[str, str]:
-        """By web server, the release that it runs, or ran last."""
-        found = ((name, server.processes.get("granian")) for name, server in self.store.records.servers.items())
-        return {name: record.release for name, record in found if record is not None}
+        """By web or worker server, the release that it runs, or ran last."""
+        return {
+            name: record.release
+            for name, server in self.store.records.servers.items()
+            for record in server.processes.values()
+            if record.name in layout.APP_ENGINES
+        }
 
     def _release_on(self, server: str) -> engines.Release | None:
-        """The release that a web server shall run; on one that leaves, the one that it runs."""
+        """The release that a web server or a worker shall run; on one that leaves, the one that it runs."""
         running = self._running
         assigned = releases.assign(self.released, self.wanted, running)
         return self.release(assigned.get(server) or running.get(server, ""))
@@ -115,7 +119,13 @@ class Seats:
         return releases.weights(self.released.percent, usual, chosen)
 
 
-_KNOWN = {one.name: one for one in (layout.HAPROXY, layout.GRANIAN, layout.POSTGRES, layout.PATRONI, layout.ETCD)}
+_KNOWN = {
+    one.name: one
+    for one in (
+        *(layout.HAPROXY, layout.GRANIAN, layout.VALKEY, layout.POSTGRES, layout.PATRONI, layout.ETCD),
+        *(layout.NATS, layout.WORKER),
+    )
+}
 
 
 def _known_process(name: str) -> layout.Process:

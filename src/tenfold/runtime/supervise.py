@@ -30,6 +30,9 @@ REHEARSAL = "rehearsal"
 
 FOLDERS = ("data", "config", "log", "run")
 
+STOP_ORDER = ("haproxy", "granian", "worker", "valkey", "nats", "patroni", "postgres", "etcd")
+"""In which order engines stop, so that nothing is asked of what is gone already."""
+
 
 class Supervisor:
     """All servers of one service."""
@@ -110,20 +113,25 @@ class Supervisor:
     # Processes
 
     async def start_process(
-        self, seat: engines.Seat, *, is_stopped_on_failure: bool = True, within_seconds: float | None = None
+        self,
+        seat: engines.Seat,
+        *,
+        is_stopped_on_failure: bool = True,
+        within_seconds: float | None = None,
+        as_before: bool = False,
     ) -> None:
         """Render, start and record a process, and wait until it is ready. Twice is once.
 
         Raises EngineFailed, with the last lines of its log, when it dies or is not ready in time: it is stopped then,
         unless the caller has a gentler way. Meanwhile the control loop leaves it alone. `within_seconds`: less patience
-        than the engine's own `start_seconds`.
+        than the engine's own `start_seconds`. `as_before`: with the files and the command of its last start, if any.
         """
         target = (seat.server.name, seat.process.name)
         self._starting.add(target)
         try:
             async with self._spawning[target]:
                 if not self._is_running(seat):
-                    await self._launch(seat)
+                    await self._launch(seat, as_before=as_before)
             await self._await_ready(seat, within_seconds)
         except (errors.EngineFailed, asyncio.CancelledError):
             if is_stopped_on_failure:
@@ -251,12 +259,16 @@ class Supervisor:
         record = self.store.server(seat.server.name).processes.get(seat.process.name)
         return record is not None and record.is_alive
 
-    async def _launch(self, seat: engines.Seat) -> None:
+    async def _launch(self, seat: engines.Seat, *, as_before: bool) -> None:
         server = self.store.server(seat.server.name)
         seat.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         registry.ensure_installed({seat.process.engine})
-        self.render(seat)
         previous = server.processes.get(seat.process.name)
+        if as_before and previous is not None:
+            previous.is_expected = True
+            await self._spawn(server, previous)
+            return
+        self.render(seat)
         record = _record(seat)
         record.restarts = previous.restarts if previous else 0
         server.processes[record.name] = record
@@ -390,5 +402,4 @@ def _by_pid_file(server: records.ServerRecord, record: records.ProcessRecord) ->
 
 
 def _stop_order(name: str) -> int:
-    order = ("haproxy", "granian", "patroni", "postgres", "etcd")
-    return order.index(name) if name in order else len(order)
+    return STOP_ORDER.index(name) if name in STOP_ORDER else len(STOP_ORDER)

@@ -173,7 +173,7 @@ def of(seat: engines.Seat) -> Settings:
         policy=balancer.policy,
         algorithm=_algorithm(balancer.policy, has_shares=bool(seat.weights)),
         weights=_weights(seat),
-        sticky_key=_sticky_key(seat.secrets) if balancer.sticky else "",
+        sticky_key=_sticky_key(seat.secrets) if topology.is_sticky and topology.balancer else "",
         routes=tuple(sorted(balancer.route, key=lambda route: (-len(route.path), route.path))),
         groups=groups(seat),
         max_requests=-(-topology.web.max_requests * WAITING_SHARE // balancer.servers),

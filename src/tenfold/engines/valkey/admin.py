@@ -50,7 +50,8 @@ async def facts(seat: engines.Seat) -> snapshot.CacheNode | None:
     try:
         async with connection.of(seat) as server:
             info = _fields(await server.ask("INFO"))
-            text = str(await server.ask("CLUSTER", "NODES")) if settings.settings(seat).is_cluster else ""
+            is_cluster = info["cluster_enabled"] == "1"  # as it was started: the topology may want another number
+            text = str(await server.ask("CLUSTER", "NODES")) if is_cluster else ""
             state = _fields(await server.ask("CLUSTER", "INFO")) if text else {}
     except errors.EngineFailed:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from tenfold.planning import steps
 from tenfold.runtime import apply
-from tenfold.runtime.actions import balancer, database, patroni, process, server
+from tenfold.runtime.actions import balancer, cache, database, patroni, process, server, telling
 from tenfold.runtime.actions.balancer import ensure_free
 from tenfold.runtime.actions.balancer import sockets as front_doors
 from tenfold.runtime.actions.shutdown import stop_everything
@@ -29,7 +29,10 @@ _ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Any]] = {
     steps.UnfenceDatabase: database.unfence,
     steps.DiscardData: database.discard,
     steps.Migrate: database.migrate_schema,
-    steps.PublishBindings: database.publish_bindings,
+    steps.PublishBindings: telling.publish_bindings,
+    steps.FormCache: cache.form,
+    steps.MoveSessions: telling.move_sessions,
+    steps.DrainQueue: telling.drain_queue,
     steps.TakeOverDatabase: patroni.take_over,
     steps.JoinReplicas: patroni.join,
     steps.SwitchOver: patroni.switch_over,

@@ -1,4 +1,4 @@
-"""The database without Patroni: made, copied, moved to another server, and told to the app.
+"""The database without Patroni: made, copied, moved to another server.
 
 The orders are those of `engines/postgres/admin`. The planned switch is tenfold's own decision only here, on the rungs
 that have no Patroni.
@@ -10,7 +10,7 @@ from tenfold import engines, errors
 from tenfold.engines.postgres import admin, command, settings
 from tenfold.kit import clock, files
 from tenfold.planning import steps
-from tenfold.runtime import migrate, publish
+from tenfold.runtime import migrate
 from tenfold.runtime.actions.stage import Stage
 
 DRAIN_SECONDS = 5.0
@@ -93,11 +93,6 @@ async def migrate_schema(stage: Stage, step: steps.Migrate) -> None:
         raise errors.EngineFailed("the schema cannot be migrated: no database server is primary; see: tenfold status")
     for name in await migrate.run_on(stage.seats, node.server):
         stage.journal.say("migrated", f"migration {name} has run")
-
-
-async def publish_bindings(stage: Stage, step: steps.PublishBindings) -> None:
-    """The bindings file names these database servers."""
-    publish.write(stage.seats, step.databases)
 
 
 async def _hold_writes(stage: Stage, source: engines.Seat) -> None:

@@ -8,9 +8,13 @@ from tenfold import engines
 from tenfold.engines.haproxy import admin as haproxy
 from tenfold.engines.patroni import admin as patroni
 from tenfold.planning import steps
-from tenfold.runtime import supervise
+from tenfold.runtime import publish, supervise
 from tenfold.runtime.actions import balancer
 from tenfold.runtime.actions.stage import Stage
+from tenfold.topology import layout
+
+WITH_DATA = ("postgres", "patroni", "valkey", "nats")
+"""Engines whose files outlive them: how they were started last says what the files are."""
 
 
 async def start(stage: Stage, step: steps.StartProcesses) -> None:
@@ -21,29 +25,42 @@ async def start(stage: Stage, step: steps.StartProcesses) -> None:
     if databases:
         await patroni.resume(stage.seat(databases[0], "patroni"))
     web_servers = balancer.wanted_web(stage)
+    leaving = _leaving(stage)
     await stage.start(
-        stage.seats.seat(server, name, web_servers=web_servers if name == "haproxy" else None)
-        for server, name in step.targets
+        (
+            stage.seats.seat(server, name, web_servers=web_servers if name == "haproxy" else None)
+            for server, name in step.targets
+        ),
+        as_before=leaving,
     )
 
 
+def _leaving(stage: Stage) -> tuple[str, ...]:
+    """The cache and queue servers that the app still uses, while others are wanted: they run as they did."""
+    told = publish.told_in(publish.published(stage.seats))
+    wanted = {engine: tuple(one.name for one in stage.seats.wanted.running(engine)) for engine in ("valkey", "nats")}
+    caches = told.caches if told.caches != wanted["valkey"] else ()
+    return (*caches, *(told.queues if told.queues != wanted["nats"] else ()))
+
+
 async def stop(stage: Stage, step: steps.StopProcesses) -> None:
-    """Every process of the step has ended. A database is remembered: its data is still there."""
+    """Every process of the step has ended. What holds data is remembered: its data is still there."""
     present = [target for target in step.targets if target[0] in stage.supervisor.store.records.servers]
     async with asyncio.TaskGroup() as group:
         for target in present:
             group.create_task(stage.supervisor.stop_process(*target))
     for server, name in present:
-        if name not in ("postgres", "patroni"):
+        if name not in WITH_DATA:
             stage.supervisor.forget(server, name)
 
 
 async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
     """Every process of the step runs with the wanted settings, one after the other.
 
-    A web server is drained by every balancer first; a balancer takes new settings over without a restart. Before the
-    first web server stops, a rehearsal beside it shows that the app starts with the new settings, and so for each group
-    of web servers, which may have an app of its own: one that does not start leaves every old one serving.
+    A web server is drained by every balancer first, and a worker ends what it has begun; a balancer and a cache server
+    take new settings over without a restart. Before the first web server or worker stops, a rehearsal beside it shows
+    that the app starts with the new settings, and so for each group of web servers, which may have an app of its own:
+    one that does not start leaves every old one serving.
     """
     for first in _first_of_each_group(stage, step.targets):
         await rehearse(stage, first)
@@ -60,9 +77,9 @@ async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
 def _first_of_each_group(stage: Stage, targets: Iterable[steps.Target]) -> list[engines.Seat]:
     firsts: dict[str, engines.Seat] = {}
     for target in targets:
-        if target[1] == "granian":
+        if target[1] in layout.APP_ENGINES:
             seat = stage.seat(*target)
-            firsts.setdefault(seat.process.group, seat)
+            firsts.setdefault(f"{target[1]} {seat.process.group}", seat)
     return list(firsts.values())
 
 

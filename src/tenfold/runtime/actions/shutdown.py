@@ -9,7 +9,7 @@ from tenfold.runtime import observe, seats, supervise
 async def stop_everything(
     supervisor: supervise.Supervisor, observer: observe.Observer, places: seats.Seats
 ) -> list[str]:
-    """Stop all processes: front doors, web servers, replicas, the primary, coordination. Then cut the power.
+    """Stop all processes: doors, the app, cache and queue, replicas, the primary, coordination. Then cut the power.
 
     Replicas before the primary, so that none of them is promoted by its death. The data stays.
     """
@@ -30,6 +30,6 @@ async def stop_everything(
 
 def _rank(target: tuple[str, str], primary: str) -> int:
     server, name = target
-    order = ("haproxy", "granian", "patroni", "postgres", "etcd")
+    order = supervise.STOP_ORDER
     rank = order.index(name) * 2 if name in order else 2
     return rank + (1 if server == primary else 0)

@@ -21,14 +21,17 @@ class Stage:
         """The seat of a process."""
         return self.seats.seat(server, process)
 
-    async def start(self, placed: Iterable[engines.Seat]) -> None:
+    async def start(self, placed: Iterable[engines.Seat], *, as_before: Iterable[str] = ()) -> None:
         """Start processes at the same time and wait until all are ready; the first failure stops the others' wait.
 
+        `as_before`: servers whose processes start with what they were started with last, not with what is wanted now.
         Raises EngineFailed. Processes that became ready meanwhile keep running: the plan made next sees them.
         """
+        kept = set(as_before)
         try:
             async with asyncio.TaskGroup() as group:
                 for seat in placed:
-                    group.create_task(self.supervisor.start_process(seat))
+                    starting = self.supervisor.start_process(seat, as_before=seat.server.name in kept)
+                    group.create_task(starting)
         except* errors.EngineFailed as failures:
             raise failures.exceptions[0] from None
