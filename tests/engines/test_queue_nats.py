@@ -316,7 +316,7 @@ async def test_what_is_left_moves_into_the_database_once(
         draining_now = asyncio.create_task(draining.drain(cluster.bound, bound(servers), "leaver", 8))
         late = 0
         with pytest.raises(errors.StoreUnavailable):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while True:
                     await queue.send([message(payload=-1)])
                     late += 1

@@ -9,6 +9,7 @@ the storage is full. A message whose subject nobody has subscribed to is dropped
 full new messages are refused, and none that waits is thrown away.
 """
 
+import asyncio
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -17,8 +18,8 @@ from typing import Any
 from tenfold import errors
 from tenfold.sdk.queue.nats import link, naming
 
-ASK_SECONDS = 5.0
-"""How long the servers may take for one answer about streams and consumers."""
+ASK_SECONDS = 10.0
+"""How long the servers may take for one answer about streams and consumers: each is an election among them."""
 
 DUPLICATE_SECONDS = 120
 """For how long the stream remembers a message's id. What comes again later meets the group's inbox, if it has one."""
@@ -61,12 +62,10 @@ class Streams:
         self._link = connection
         self.names = names
 
-    async def ensure(
-        self, replicas: int, most_bytes: int, groups: Iterable[naming.Group], told_at: datetime
-    ) -> None:
+    async def ensure(self, replicas: int, most_bytes: int, groups: Iterable[naming.Group], told_at: datetime) -> None:
         """The stream and the groups' consumers are there, as they must be; and no message came to a stream before them.
 
-        Raises what `TROUBLE` names. A stream that was shut since we were told to use it stays so: we have not heard yet.
+        Raises what `TROUBLE` names. A stream that was shut since we were told to use it stays so.
         """
         wanted = _stream(self.names, replicas, most_bytes)
         found = await self.info()
@@ -125,13 +124,14 @@ class Streams:
         if not wanted:
             return
         found = {one["name"]: one.get("config", {}) for one in await self.consumers()}
-        for name, consumer in wanted.items():
-            config = _consumer(consumer)
-            if not _is_within(config, found.get(name, {})):
-                await self._ask(
-                    f"CONSUMER.CREATE.{self.names.stream}.{name}",
-                    {"stream_name": self.names.stream, "config": config},
-                )
+        configs = [_consumer(one) for one in wanted.values()]
+        missing = [one for one in configs if not _is_within(one, found.get(one["name"], {}))]
+        await asyncio.gather(*(self._create(one) for one in missing))
+
+    async def _create(self, consumer: dict[str, Any]) -> None:
+        """Make this consumer, or change it."""
+        body = {"stream_name": self.names.stream, "config": consumer}
+        await self._ask(f"CONSUMER.CREATE.{self.names.stream}.{consumer['name']}", body)
 
     async def published_at(self, sequence: int, pattern: str) -> datetime | None:
         """When the first message from this one on came that has such a subject; None when there is none."""
@@ -152,10 +152,7 @@ class Streams:
         config = dict(consumer["config"])
         renamed = f"{consumer['name']}-again"
         begin = {"deliver_policy": "by_start_sequence", "opt_start_seq": consumer["ack_floor"]["stream_seq"] + 1}
-        config |= {"name": renamed, "durable_name": renamed, **begin}
-        await self._ask(
-            f"CONSUMER.CREATE.{self.names.stream}.{renamed}", {"stream_name": self.names.stream, "config": config}
-        )
+        await self._create(config | {"name": renamed, "durable_name": renamed, **begin})
         await self.forget([consumer["name"]])
 
     async def forget(self, names: Iterable[str]) -> None:

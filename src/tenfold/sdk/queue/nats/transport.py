@@ -17,13 +17,16 @@ import msgspec
 from tenfold import bindings, errors
 from tenfold.sdk import counters
 from tenfold.sdk.db import deadline, primary
-from tenfold.sdk.queue import messages, outbox, store, transport
+from tenfold.sdk.queue import messages, outbox, store, subjects, transport
 from tenfold.sdk.queue.nats import consuming, link, naming, publishing, streams
 
 log = logging.getLogger("tenfold.queue")
 
 STORAGE_SHARE = 0.9
 """Of what a server may keep, what the stream may take: the rest is for consumers' records and for compacting."""
+
+SUBSCRIBE_SECONDS = 30.0
+"""How long making a group's consumers may take: a group that keeps order has sixteen."""
 
 KNOWN = "select group_name, subject, is_ordered from tenfold.subscription"
 
@@ -50,6 +53,10 @@ class Nats:
         self._publishing = publishing.Publishing(self._link, self._names)
         self._own: dict[tuple[str, str], naming.Group] = {}
         """The groups of this process."""
+        self._patterns: set[str] = set()
+        """What the groups whose consumers are there wait for."""
+        self._heard: set[str] = set()
+        """Subjects that some of them match: messages of others would be dropped."""
         self._preparing: asyncio.Task[None] | None = None
         self._is_prepared = False
 
@@ -74,7 +81,7 @@ class Nats:
         for one in subscriptions:
             self._own[one.group, one.subject] = naming.Group(one.group, one.subject, one.is_ordered)
         self._is_prepared = False
-        await self._until_prepared("tf.queue.subscriber")
+        await self._until_prepared("tf.queue.subscriber", SUBSCRIBE_SECONDS)
 
     def consume(self, subscription: transport.Subscription) -> transport.Consumer:
         group = naming.Group(subscription.group, subscription.subject, subscription.is_ordered)
@@ -93,8 +100,7 @@ class Nats:
         )
 
     async def send(self, batch: Sequence[messages.Envelope]) -> None:
-        if not self._is_prepared:
-            await self._until_prepared("tf.queue.publish")
+        await self._until_heard("tf.queue.publish", batch)
         outcomes = await self._publishing.send(batch)
         for outcome in outcomes:
             if outcome is not None:
@@ -105,6 +111,7 @@ class Nats:
         if not self._is_prepared:
             await self._until_prepared("queue")
         async with outbox.in_hand(self._shards, ids, most) as hand:
+            await self._until_heard("queue", hand.envelopes)
             fitting = [one for one in hand.envelopes if self._publishing.fits(one)]
             outcomes = await self._publishing.send(fitting)
             hand.durable += [one.id for one, outcome in zip(fitting, outcomes, strict=True) if outcome is None]
@@ -147,11 +154,13 @@ class Nats:
 
     async def _prepare(self) -> None:
         """The stream and the consumers of all groups, as they must be. While we move away what is there must do."""
-        await self._link.up(streams.ASK_SECONDS)
+        await self._link.up(publishing.SEND_SECONDS)
         if self._bound.transport == "nats":
             groups = {(one.name, one.subject): one for one in await self._known()} | self._own
             most_bytes = int(self._bound.storage_bytes * STORAGE_SHARE)
             await self._streams.ensure(self._bound.replicas, most_bytes, groups.values(), self._told_at)
+            self._patterns = {one.subject for one in groups.values()}
+            self._heard.clear()
         self._is_prepared = True
 
     async def _known(self) -> list[naming.Group]:
@@ -161,9 +170,24 @@ class Nats:
         """For consumers that are not answered: see that all is there."""
         await asyncio.shield(self._prepare_soon())
 
-    async def _until_prepared(self, where: str) -> None:
-        """Raises `StoreUnavailable` when the deadline comes first."""
-        until = deadline.limits(publishing.SEND_SECONDS).wait
+    async def _until_heard(self, where: str, batch: Sequence[messages.Envelope]) -> None:
+        """Until the servers are prepared and a group waits for each subject, if the database knows one."""
+        if not self._is_prepared:
+            await self._until_prepared(where)
+        unheard = {one.subject for one in batch} - self._heard
+        if not unheard:
+            return
+        if not all(self._is_heard(subject) for subject in unheard):
+            self._is_prepared = False
+            await self._until_prepared(where)
+        self._heard |= {subject for subject in unheard if self._is_heard(subject)}
+
+    def _is_heard(self, subject: str) -> bool:
+        return any(subjects.matches(pattern, subject) for pattern in self._patterns)
+
+    async def _until_prepared(self, where: str, seconds: float = publishing.SEND_SECONDS) -> None:
+        """Raises `StoreUnavailable` when the deadline comes first; the preparing goes on."""
+        until = deadline.limits(seconds).wait
         while not self._is_prepared:
             try:
                 async with asyncio.timeout_at(until):
