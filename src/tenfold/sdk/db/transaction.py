@@ -99,7 +99,7 @@ def _instead(what: str) -> str:
         return "async with tx.transaction():"
     if what == "tf.db.run":
         return "await function(tx, ...)"
-    return f"await {what.replace('tf.db', 'tx')}(...)"
+    return f"await {what.replace('tf.db', 'tx').replace('tf.queue', 'tx')}(...)"
 
 
 class Transaction(outward.Outward, statements.Statements):

@@ -19,6 +19,10 @@ log = logging.getLogger("tenfold.queue")
 SOON_SECONDS = 0.001
 """A try that failed never comes back in no time: that is for messages given back untouched."""
 
+MOST_LOST = 50
+"""Tries that say nothing about a message (the database was away, a process was ended) do not count, up to so many: a
+message that kills whoever handles it must not go round for ever."""
+
 HANDLED_BEFORE = "INSERT 0 0"
 
 
@@ -83,8 +87,8 @@ class Handling:
     async def attempt(self, taken: messages.Taken) -> Outcome:
         """Run the handler once; says what is to become of the message. Raises only what no handler may catch."""
         policy, envelope = self._subscriber.policy, taken.envelope
-        if taken.attempt > policy.retries + 1:
-            return Dead(f"its process died or lost it in the last of {policy.retries + 1} tries")
+        if taken.attempt > policy.retries + MOST_LOST:
+            return Dead(f"{taken.attempt - 1} tries, of which the last ended its process, or met trouble elsewhere")
         try:
             payload = self._subscriber.decode(envelope.payload, envelope.headers.get(messages.SCHEMA, ""))
         except payloads.PoisonError as error:
@@ -147,7 +151,7 @@ class Handling:
             reason = "its handler asked for another try"
             after = after if error.after is None else max(SOON_SECONDS, error.after)
         elif isinstance(error, errors.TryAgain | errors.OutcomeUnknown) and not is_late:
-            # The world's trouble, not the message's: it never kills a message.
+            # The world's trouble, not the message's.
             log.warning("%s: %s: again in %.1f s", self._said(taken), reason, after)
             return Again(after, error)
         if taken.attempt > policy.retries:
