@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from support import other_process, postgres_cluster, routed_reads
+from support import other_process, postgres_cluster
 from tenfold import bindings
 from tenfold.kit import clock
 from tenfold.sdk import db
+from tenfold.sdk.cache import cache as caching
 from tenfold.sdk.cache import floors
 from tenfold.sdk.valkey import client
 
@@ -23,8 +24,13 @@ class Process:
     """The parts of one `Tenfold` that tests of freshness need."""
 
     db: db.Database
-    floors: floors.Floors
+    cache: caching.Cache
     servers: client.Client
+
+    @property
+    def floors(self) -> floors.Floors:
+        """What its cache goes by."""
+        return self.cache._floors
 
     async def until_trusted(self, seconds: float = 20) -> None:
         """Return when its channel is whole and its table has caught up."""
@@ -37,20 +43,25 @@ class Process:
 
 @asynccontextmanager
 async def running(
-    cluster: postgres_cluster.Cluster, count: int, cache: bindings.Cache | None = None
+    cluster: postgres_cluster.Cluster,
+    count: int,
+    cache: bindings.Cache | None = None,
+    *servers: postgres_cluster.Server,
 ) -> AsyncIterator[list[Process]]:
-    """So many, all of which trust their floors."""
+    """So many, all of which trust their floors. `servers`: the nodes of the database that they know, else all."""
     bound = cache or bindings.Cache()
     async with AsyncExitStack() as stack:
         made = []
         for _ in range(count):
-            database = await stack.enter_async_context(routed_reads.started(cluster))
-            servers = client.Client()
-            await servers.start(bound)
-            stack.push_async_callback(servers.stop)
-            one = Process(database, floors.Floors(database, servers), servers)
-            await one.floors.start()
-            stack.push_async_callback(one.floors.stop)
+            database = db.Database()
+            await database.start(cluster.bound_to(*(servers or cluster.servers)))
+            stack.push_async_callback(database.stop)
+            valkeys = client.Client()
+            await valkeys.start(bound)
+            stack.push_async_callback(valkeys.stop)
+            one = Process(database, caching.Cache(database, valkeys), valkeys)
+            await one.cache.start(bound)
+            stack.push_async_callback(one.cache.stop)
             made.append(one)
         await asyncio.gather(*(one.until_trusted() for one in made))
         yield made
