@@ -34,6 +34,8 @@ _WORDS = {
     "begin": "begin, with its token",
     "settle": "settle by the token",
     "run": "tf.db.run({name})",
+    "cache": "cache {name}",
+    "load": "load {name}",
     "body": "the rest of the body",
     "retry": "again: {name}",
 }

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 
 from tenfold import errors, request
 from tenfold.sdk import db
-from tenfold.sdk.cache import keys, loads, local, native, policy, reading, values
+from tenfold.sdk.cache import keys, loads, local, native, parts, policy, reading, values
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -168,9 +168,16 @@ def _quick_method(table: local.Table, road: reading.Reading, database: db.Databa
     return cached
 
 
-def _allows(floors: Any, kept: local.Kept, serving: request.Request) -> bool:
+def _allows(floors: parts.Floors, kept: local.Kept, serving: request.Request) -> bool:
     """Whether a session that has written may have it. A load may not, on this way: it must know what it is made of."""
-    return type(serving) is not loads.LoadRequest and floors.allows(kept.entry, serving.seen.get(reading.SHARD))
+    if type(serving) is loads.LoadRequest:
+        return False
+    wanted = serving.seen.by_shard.get(reading.SHARD)
+    if wanted is None:
+        return True
+    if kept.is_tagged:  # at this version it has passed every floor that is known: are all known that matter?
+        return floors.is_complete(wanted)
+    return floors.allows(kept.entry, wanted)
 
 
 def _slow(recipe: Recipe, road: reading.Reading, table: local.Table) -> Slow:

@@ -46,6 +46,9 @@ class Floors(Protocol):
     def allows(self, entry: Entry, wanted: position.Position | None) -> bool:
         """Whether `judge` says FRESH."""
 
+    def is_complete(self, wanted: position.Position) -> bool:
+        """Whether every floor is known that a session at `wanted` may know of."""
+
     async def reach(self, wanted: position.Position | None, until: float) -> bool:
         """Learn the floors up to `wanted` (None: only regain trust). False when that did not work until `until`."""
 
