@@ -1,13 +1,16 @@
 """`tx.invalidate` over a real database: recorded with the transaction, told to every process, also after a crash."""
 
 import asyncio
+import os
+import re
+import signal
 import statistics
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from support import other_process, postgres_cluster, processes_with_floors, routed_reads
+from support import other_process, postgres_cluster, processes_with_floors, routed_reads, valkey_servers
 from support.processes_with_floors import Process
 from tenfold import bindings, errors, position, request
 from tenfold.kit import clock
@@ -27,7 +30,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres_cluster.Cluster]:
-    async with postgres_cluster.cluster(tmp_path_factory.mktemp("invalidation"), NETWORK, replicas=1) as made:
+    async with postgres_cluster.cluster(tmp_path_factory.mktemp("invalidation"), NETWORK, replicas=1, port=5435) as made:
         await made.primary.script(routed_reads.schema.statements(postgres_cluster.USER))
         await made.primary.script(routed_reads.TABLES)
         await made.until_caught_up()
@@ -279,3 +282,81 @@ async def test_another_process_hears_of_an_invalidation_in_milliseconds(
         seen = await processes_with_floors.delays(processes[0], other, rounds=30)
 
     assert statistics.median(seen) < 0.05, sorted(seen)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[valkey_servers.Servers]:
+    with valkey_servers.running(tmp_path_factory.mktemp("cache"), NETWORK, primaries=1, subnet=4) as made:
+        yield made
+
+
+async def test_with_cache_servers_another_process_hears_of_it_on_the_way_of_its_entries(
+    cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers, tmp_path: Path
+) -> None:
+    async with (
+        processes_with_floors.running(cluster, 1, servers.bound) as [here],
+        other_process.started(tmp_path, cluster.bound, servers.bound, "listen") as other,
+    ):
+        seen = await processes_with_floors.delays(here, other, rounds=30)
+        await until_delivered(here)
+
+    assert statistics.median(seen) < 0.05, sorted(seen)
+
+
+async def process_of(server: valkey_servers.Server) -> int:
+    """Its pid, as it is out here."""
+    found = re.search(r"process_id:(\d+)", str(await server.ask("INFO", "server")))
+    assert found is not None
+    assert server.machine is not None
+    identity = server.machine.outside(int(found[1]))
+    assert identity is not None
+    return identity.pid
+
+
+async def test_cache_servers_that_freeze_or_die_cost_trust_and_no_commit(
+    cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers
+) -> None:
+    async with processes_with_floors.running(cluster, 2, servers.bound) as [here, there]:
+
+        async def is_doubted() -> bool:
+            return not there.floors.is_sure
+
+        [server] = servers.servers
+        for trouble in ("freeze", "kill"):
+            old = await loaded(there, "a", f"product:{trouble}")
+            pid = await process_of(server)
+            if trouble == "freeze":
+                os.kill(pid, signal.SIGSTOP)
+            else:
+                await server.kill()
+            began = asyncio.get_running_loop().time()
+            await here.floors.invalidate(tags=[f"product:{trouble}"])
+            assert asyncio.get_running_loop().time() - began < 2, "50 ms, and the commit itself"
+            assert await clock.until(is_doubted, seconds=20, pause_seconds=0.005)
+            assert await there.floors.reach(None, began + 30)
+            assert Verdict.STALE == there.floors.judge(old, None), "the database knows"
+            if trouble == "freeze":
+                os.kill(pid, signal.SIGCONT)
+            else:
+                await servers.restart()
+            await asyncio.gather(here.until_trusted(30), there.until_trusted(30))
+        await until_delivered(here)
+
+
+async def test_growing_to_cache_servers_and_back_changes_the_channel_under_a_running_process(
+    cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers
+) -> None:
+    async with processes_with_floors.running(cluster, 2) as processes:
+        here, there = processes
+        for bound in (servers.bound, bindings.Cache()):
+            for one in processes:
+                one.servers.update(bound)
+                one.cache.update(bound)
+            await asyncio.gather(*(one.until_trusted() for one in processes))
+            old = await loaded(there, "a", "product:12")
+            await here.floors.invalidate(tags=["product:12"])
+
+            async def is_stale_there(old: entries.Entry = old) -> bool:
+                return there.floors.judge(old, None) is Verdict.STALE
+
+            assert await clock.until(is_stale_there, seconds=10, pause_seconds=0.001)
