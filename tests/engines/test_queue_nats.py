@@ -15,7 +15,7 @@ from tenfold import bindings, errors
 from tenfold.kit import clock
 from tenfold.sdk.db import primary
 from tenfold.sdk.queue import draining, envelopes, messages, transport
-from tenfold.sdk.queue.nats import streams
+from tenfold.sdk.queue.nats import consuming, streams
 from tenfold.sdk.queue.nats import transport as carrier
 
 pytestmark = pytest.mark.anyio
@@ -143,12 +143,15 @@ async def test_what_a_process_leaves_is_given_back_at_once(
         await queue.subscribe([mailer])
         consumer = queue.consume(mailer)
         await queue.send([message(payload=number) for number in range(10)])
+        assert isinstance(consumer, consuming.Consuming)
         held = await taken_of(consumer, 2)
+        assert await clock.until(lambda: asyncio.sleep(0, consumer.ready == 8), seconds=20)
         consumer.give_back(held[1], 0)
         consumer.acknowledge(held[0])
         await consumer.close()
 
         other = queue.consume(mailer)
+
         found = await taken_of(other, 9, seconds=streams.ACK_SECONDS / 2)
         assert set(range(10)) - {0} == set(payloads(found))
         for one in found:

@@ -99,6 +99,11 @@ class Consuming:
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
         self._repair_soon()
 
+    @property
+    def ready(self) -> int:
+        """How many messages are here and not taken."""
+        return len(self._waiting)
+
     async def take(self, most: int) -> Sequence[messages.Taken]:
         while not self._waiting:
             self._arrived.clear()
