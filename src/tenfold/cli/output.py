@@ -133,12 +133,23 @@ def _note(one: Json, server: Json) -> str:
     notes = [f"release {one['release']}"] if one["release"] else []
     notes += [one["detail"]] if one["detail"] and one["state"] == "starting" else []
     notes += [f"{one['restarts']} restarts"] if one["restarts"] else []
+    notes += _kept(one, server)
     node = server["database"]
     if one["engine"] in ("postgres", "patroni") and node and node["is_reachable"] and node["role"] == "standby":
         late = f", {gauges.milliseconds(node['lag_milliseconds'])}" if node["lag_milliseconds"] else ""
         behind = f"{gauges.size(node['lag_bytes'])}{late} behind"
         notes.append(behind if node["is_streaming"] else "does not stream")
     return ", ".join(notes)
+
+
+def _kept(one: Json, server: Json) -> list[str]:
+    """What a cache or queue server keeps."""
+    cache, queue = server.get("cache"), server.get("queue")
+    if one["engine"] == "valkey" and cache:
+        return [f"{gauges.size(cache['used_bytes'])} of {gauges.size(cache['most_bytes'])}"]
+    if one["engine"] == "nats" and queue:
+        return [f"{queue['messages']} messages, {gauges.size(queue['stored_bytes'])}"]
+    return []
 
 
 def _coloured(state: str) -> str:

@@ -21,9 +21,9 @@ MARKS = {"step_started": "▸", "step_done": "✓"}
 
 LEVELS = {"info": "", "warning": "yellow", "error": "red"}
 
-ROLES = {"haproxy": "balancer", "granian": "web", "etcd": "etcd"}
+ROLES = {"haproxy": "balancer", "granian": "web", "etcd": "etcd", "worker": "worker"}
 
-TIERS = ("balancer", "web", "database", "coordination")
+TIERS = ("balancer", "web", "cache", "database", "coordination", "queue", "worker")
 """In the order in which a request meets them."""
 
 LEAST_EVENTS = 3
@@ -146,9 +146,16 @@ def _state_of(server: Json) -> str:
 
 def _role(server: Json, node: Json | None) -> str:
     names = [ROLES.get(one["engine"]) for one in server["processes"]]
+    names += [f"{one['tier']} {one['role']}" for one in _of_stores(server)]
     if node is not None:
         names.append(database_role(node) if node["is_reachable"] else "database")
     return ", ".join(dict.fromkeys(name for name in names if name)) or str(server["tier"])
+
+
+def _of_stores(server: Json) -> list[Json]:
+    """The processes of a cache or queue server that say what they are: its primary, its leader."""
+    tiers = {"valkey": "cache", "nats": "queue"}
+    return [{**one, "tier": tiers[one["engine"]]} for one in server["processes"] if one["engine"] in tiers]
 
 
 def database_role(node: Json) -> str:

@@ -21,12 +21,15 @@ ServerState = snapshots.ServerState
 ProcessState = snapshots.ProcessState
 
 
+Severity = Literal["warning", "error"]
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One trouble. `subject` is a server, or empty for the whole service."""
 
     code: str
-    severity: Literal["warning", "error"]
+    severity: Severity
     text: str
     subject: str = ""
 
@@ -40,7 +43,7 @@ def conditions(
     """
     found = [*_disk(free_bytes), *others]
     if any(one.state is ServerState.RUNNING for one in snapshot.servers):
-        found = [*_service(snapshot), *_databases(snapshot, topology), *_servers(snapshot), *found]
+        found = [*_service(snapshot), *_databases(snapshot, topology), *_stores(snapshot), *_servers(snapshot), *found]
     return tuple(sorted(found, key=lambda one: one.severity != "error"))
 
 
@@ -62,6 +65,23 @@ def _databases(snapshot: snapshots.Snapshot, topology: tiers.Topology) -> Iterat
     for node in snapshot.databases:
         if node.role == "standby" and node.is_reachable:
             yield from _standby(node)
+
+
+def _stores(snapshot: snapshots.Snapshot) -> Iterator[Condition]:
+    """What the app is told to use, and cannot."""
+    told = snapshot.told
+    caches = [node for name in told.caches if (node := snapshot.cache(name))]
+    if told.caches and not any(node.is_complete for node in caches):
+        cost = "sessions cannot be read" if told.keeps_sessions_in_cache else "reads go to the database"
+        some = "some keys have no cache server" if caches else "no cache server answers"
+        severity: Severity = "error" if told.keeps_sessions_in_cache else "warning"
+        yield Condition("cache_incomplete", severity, f"{some}: what is kept there is not found, {cost}")
+    queues = [node for node in snapshot.queues if node.server in told.queues]
+    if told.transport == "nats" and not any(node.has_quorum for node in queues):
+        text = "fewer than half of the queue servers answer: messages wait in the database until more do"
+        yield Condition("queue_without_quorum", "error", text)
+    if told.handled_by == "workers" and not snapshot.running("worker"):
+        yield Condition("no_worker", "error", "no worker is ready: messages wait")
 
 
 def _standby(node: snapshots.DatabaseNode) -> Iterator[Condition]:

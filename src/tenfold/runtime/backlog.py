@@ -3,10 +3,12 @@
 Asked of the primary, on a connection of its own. Reads two tables of tenfold's and changes nothing.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tenfold import errors
 from tenfold.engines.postgres import connection
+from tenfold.observation import conditions
 from tenfold.runtime import publish, seats
 
 LOOK = """
@@ -18,6 +20,9 @@ select (select count(*) from tenfold.delivery where available_at <= now()),
 
 LOOK_SECONDS = 2.0
 
+LATE_SECONDS = 30.0
+"""A message that has been due for longer than that has nobody who handles it, or too few."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
@@ -28,6 +33,16 @@ class Backlog:
     oldest_seconds: float
     """How long the one that has waited longest has been due."""
     dead_letters: int
+
+
+def troubles(found: Backlog) -> Iterator[conditions.Condition]:
+    """What of it a person should know."""
+    if found.dead_letters:
+        text = f"{found.dead_letters} messages could not be handled and were put aside; see: tenfold queue dead"
+        yield conditions.Condition("dead_letters", "warning", text)
+    if found.oldest_seconds > LATE_SECONDS:
+        text = f"{found.waiting} messages wait to be handled, the first for {found.oldest_seconds:.0f} s"
+        yield conditions.Condition("messages_wait", "warning", text)
 
 
 async def look(places: seats.Seats, primary: str) -> Backlog:

@@ -31,6 +31,7 @@ def status(
         "network": f"127.{snapshot.network}.0.0/16",
         "is_changing": is_changing,
         "is_synchronous": snapshot.is_synchronous,
+        "told": dataclasses.asdict(snapshot.told),
         "releases": dataclasses.asdict(snapshot.released),
         "servers": [_server(one, snapshot, layout.layout(topology)) for one in snapshot.servers],
         "missing": [one.name for one in layout.layout(topology).servers if snapshot.server(one.name) is None],
@@ -104,7 +105,13 @@ def _server(server: snapshots.Server, snapshot: snapshots.Snapshot, wanted: layo
             for one in server.processes
         ],
         "database": None if node is None else dataclasses.asdict(node),
+        "cache": _facts(one for one in snapshot.caches if one.server == server.name),
+        "queue": _facts(one for one in snapshot.queues if one.server == server.name),
     }
+
+
+def _facts(found: Iterable[snapshots.CacheNode | snapshots.QueueNode]) -> Json | None:
+    return next((dataclasses.asdict(one) for one in found), None)
 
 
 def _event(event: events.Event) -> Json:

@@ -15,6 +15,7 @@ from tenfold import errors
 from tenfold.engines.granian import settings
 from tenfold.engines.haproxy import admin as haproxy
 from tenfold.kit import address, files, lock
+from tenfold.observation import conditions
 from tenfold.observation import snapshot as snapshots
 from tenfold.planning import plan as plans
 from tenfold.planning import releases as planned
@@ -22,6 +23,7 @@ from tenfold.planning import steps
 from tenfold.runtime import (
     actions,
     apply,
+    backlog,
     certificates,
     deploy,
     events,
@@ -105,7 +107,10 @@ class Runtime:
         body = report.status(snapshot, topology, self.journal, is_changing=self.changing.locked())
         body["change"] = figures.change(self.journal) if self.changing.locked() else None
         body["certificate"] = certificates.described(topology, self.where)
-        troubles = tuple(certificates.troubles(topology, self.where, certificates.now()))
+        troubles = [
+            *certificates.troubles(topology, self.where, certificates.now()),
+            *await self._queue_troubles(snapshot),
+        ]
         return figures.added(body, snapshot, topology, carried, self.where.state, troubles)
 
     async def plan(self, text: str, *, keeps_release: bool = False) -> Json:
@@ -215,6 +220,14 @@ class Runtime:
             return {"stopped": await self._stop()}
 
     # Details
+
+    async def _queue_troubles(self, snapshot: snapshots.Snapshot) -> tuple[conditions.Condition, ...]:
+        if snapshot.primary is None or not snapshot.is_migrated:
+            return ()
+        try:
+            return tuple(backlog.troubles(await backlog.look(self.seats, snapshot.primary.server)))
+        except errors.EngineFailed:
+            return ()
 
     async def _ensure_startable(self, topology: tiers.Topology) -> None:
         """Before anything happens: the engines are installed, and the app's interpreter can run it."""

@@ -210,3 +210,29 @@ def test_a_service_that_is_stopped_has_no_troubles() -> None:
     off = tuple(dataclasses.replace(one, state=snapshots.ServerState.STOPPED) for one in look().servers)
 
     assert [] == codes(dataclasses.replace(look(), servers=off))
+
+
+# what the app is told to use, and cannot
+
+
+def stores(**changes: Any) -> set[str]:
+    topology = TOPOLOGIES["queued"]
+    there = dataclasses.replace(simulated_steps.serving(topology).look(topology), **changes)
+    return {one.code for one in conditions.conditions(there, topology, PLENTY)} - {"no_synchronous_standby"}
+
+
+def test_a_cache_that_is_not_whole_a_queue_without_quorum_and_missing_workers_are_declared() -> None:
+    topology = TOPOLOGIES["queued"]
+    there = simulated_steps.serving(topology).look(topology)
+    whole = [snapshots.QueueNode(name, has_quorum=True) for name in there.told.queues]
+    torn = [dataclasses.replace(one, is_complete=False) for one in there.caches]
+    workers = [dataclasses.replace(one, processes=()) if one.tier == "worker" else one for one in there.servers]
+
+    assert set() == stores(queues=whole)
+    assert {"queue_without_quorum"} == stores(queues=[])
+    assert {"cache_incomplete"} == stores(queues=whole, caches=torn)
+    assert {"no_worker"} == stores(queues=whole, servers=workers)
+
+
+def test_an_app_that_is_told_of_no_cache_queue_and_workers_misses_none() -> None:
+    assert set() == stores(told=snapshots.NOTHING_TOLD, caches=(), queues=())

@@ -24,7 +24,8 @@ def test_status_has_for_every_server_what_programs_were_promised() -> None:
     assert "replicated" == body["rung"]
     assert 10 == len(body["servers"])
     for server in body["servers"]:
-        assert {"name", "region", "tier", "address", "state", "processes", "database"} == set(server)
+        known = {"name", "region", "tier", "address", "state", "processes", "database", "cache", "queue"}
+        assert known == set(server)
         assert server["address"].startswith(body["network"].removesuffix("0.0/16"))
         for process in server["processes"]:
             assert {"name", "engine", "pid", "role", "state", "is_wanted", "detail", "restarts", "release"} == set(
@@ -36,6 +37,15 @@ def test_status_tells_where_the_data_is() -> None:
     roles = {one["name"]: one["database"]["role"] for one in status("replicated")["servers"] if one["database"]}
 
     assert {"database-1": "primary", "database-2": "standby", "database-3": "standby"} == roles
+
+
+def test_status_tells_what_the_app_is_told_and_what_the_cache_servers_say() -> None:
+    body = status("queued")
+    caches = {one["name"]: one["cache"]["role"] for one in body["servers"] if one["cache"]}
+
+    assert "queued" == body["rung"]
+    assert ("cache", "nats", "workers") == tuple(body["told"][key] for key in ("store", "transport", "handled_by"))
+    assert {"cache-1": "primary", "cache-4": "replica"}.items() <= caches.items()
 
 
 def test_status_names_servers_that_are_wanted_and_not_there_and_processes_that_are_not_wanted() -> None:
