@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tenfold.sdk.cache import eviction
 
-KEYS, ASKED, ROOM = 20_000, 100_000, 400
+KEYS, ASKED, ROOM = 20_000, 50_000, 400
 
 
 @dataclass(eq=False, slots=True)

@@ -155,6 +155,7 @@ class Local:
         table[arguments] = kept
         kept.aliases.append((table, arguments, size))
         self.bytes += size
+        self._make_room(0)
 
     def drop(self, kept: Kept) -> None:
         """Forget it, if it is still what is kept under its key."""

@@ -67,7 +67,7 @@ class Reading:
 
     async def read(self, ask: Ask) -> Kept:
         """The value, loaded if it must be. Raises what the loader raises, `Overloaded`, `DeadlineExceeded`."""
-        serving = request.current()
+        serving = self._arrived()
         with request.recording().span("cache", ask.name) as span:
             until = _until(serving)
             wanted = self.wanted(serving)
@@ -81,7 +81,7 @@ class Reading:
 
     async def peek(self, ask: Ask) -> Kept | None:
         """What is kept here or in the servers and may be used; None else. Loads nothing."""
-        serving = request.current()
+        serving = self._arrived()
         with request.recording().span("cache", ask.name) as span:
             until, wanted = _until(serving), self.wanted(serving)
             kept = await self._own(ask, wanted, until, span)
@@ -94,7 +94,7 @@ class Reading:
 
     async def refresh(self, ask: Ask) -> Any:
         """The value, loaded now whatever is kept; it takes the place of that."""
-        serving = request.current()
+        serving = self._arrived()
         with request.recording().span("cache", ask.name) as span:
             span.decide("loaded, because the app asked for it")
             flight = self._begin(ask, serving, lambda flight: self._anew(ask, flight))
@@ -141,6 +141,11 @@ class Reading:
         if not names or not names <= bounds.keys():
             return None
         return min((bounds[name] for name in names), key=lambda at: (at.epoch, at.timeline, at.lsn))
+
+    def _arrived(self) -> request.Request | None:
+        """The request that asks. Raises `NotStarted` before the start, `WrongLoop` elsewhere than on its loop."""
+        self._database.shards.shard(SHARD)
+        return request.current()
 
     async def _own(
         self, ask: Ask, wanted: position.Position | None, until: float, span: spans.Recording
