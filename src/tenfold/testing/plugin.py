@@ -15,7 +15,7 @@ from tenfold.testing import asynchrony, names, project
 if TYPE_CHECKING:
     import httpx
 
-    from tenfold.testing import run, setting
+    from tenfold.testing import queue, run, setting
     from tenfold.testing.simulate import Simulate
 
 SETTING: "pytest.StashKey[setting.Setting]" = pytest.StashKey()
@@ -143,6 +143,14 @@ def tenfold_client(_tenfold_served: Any) -> "httpx.AsyncClient":
     """An httpx.AsyncClient for the app that keeps its cookies."""
     made: httpx.AsyncClient = _tenfold_served.new_client()
     return made
+
+
+@pytest.fixture
+def tenfold_queue(_tenfold_served: Any) -> "queue.Queue":
+    """What the app publishes, and `await queue.drain()` to handle it: subscribers do not start by themselves."""
+    from tenfold.testing import queue
+
+    return queue.Queue(_tenfold_served.tf)
 
 
 @pytest.fixture

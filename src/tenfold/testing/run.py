@@ -16,6 +16,7 @@ import msgspec
 from tenfold import bindings
 from tenfold.kit import files
 from tenfold.runtime import lone_database, publish, shared_database
+from tenfold.sdk.queue import queue
 from tenfold.testing import backstage, databases, setting, stage, wire
 from tenfold.topology import tiers
 
@@ -139,6 +140,7 @@ class Run:
                 max_requests=self.topology.web.max_requests,
             ),
             database=bound,
+            queue=bindings.Queue(handled_by=queue.BY_TESTS),
         )
         files.write_if_changed(at.bindings, bindings.dump(told).decode())
         return FreshDatabase(at.url, bound, at.database)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from tenfold.sdk.db import primary
@@ -32,6 +31,8 @@ select group_name, id, subject, key, attempts, reason, died_at, payload, headers
   from tenfold.dead_letter where id = $1 order by group_name
 """
 
+_COUNT = "select group_name, count(*) from tenfold.dead_letter group by group_name"
+
 _CHOSEN = "($1::text is null or group_name = $1) and ($2::uuid is null or id = $2)"
 
 _REPLAY = f"""
@@ -54,21 +55,26 @@ async def keep(shards: primary.Shards, group: str, taken: messages.Taken, reason
     await store.execute(shards, _KEEP, group, one.id, one.subject, one.key, one.payload, headers, taken.attempt, clean)
 
 
-async def listed(connection: "asyncpg.Connection[Any]", group: str | None, most: int) -> Sequence[Any]:
+async def listed(shards: primary.Shards, group: str | None, most: int) -> Sequence[Any]:
     """The newest ones, of one group or of all."""
-    return await connection.fetch(_LIST, group, most)
+    return await store.fetch(shards, _LIST, group, most)
 
 
-async def shown(connection: "asyncpg.Connection[Any]", id_: UUID) -> Sequence[Any]:
+async def counted(shards: primary.Shards) -> dict[str, int]:
+    """How many each group has."""
+    return {row[0]: row[1] for row in await store.fetch(shards, _COUNT)}
+
+
+async def shown(shards: primary.Shards, id_: UUID) -> Sequence[Any]:
     """Everything about a message that is dead, once for each group for which it is."""
-    return await connection.fetch(_SHOW, id_)
+    return await store.fetch(shards, _SHOW, id_)
 
 
-async def replay(connection: "asyncpg.Connection[Any]", group: str | None, id_: UUID | None) -> int:
-    """Let the groups try again, from the first try on; returns how many messages."""
-    return int(await connection.fetchval(_REPLAY, group, id_))
+async def replay(shards: primary.Shards, group: str | None, id_: UUID | None) -> int:
+    """Let the groups try again, from the first try on; returns how many messages. None: any."""
+    return int((await store.fetch(shards, _REPLAY, group, id_))[0][0])
 
 
-async def discard(connection: "asyncpg.Connection[Any]", group: str | None, id_: UUID | None) -> int:
-    """Delete them; returns how many."""
-    return int(await connection.fetchval(_DISCARD, group, id_))
+async def discard(shards: primary.Shards, group: str | None, id_: UUID | None) -> int:
+    """Delete them; returns how many. None: any."""
+    return int((await store.fetch(shards, _DISCARD, group, id_))[0][0])

@@ -30,6 +30,8 @@ class Publishing:
         self.most_bytes = 1024 * 1024
         self.is_full = False
         """Whether too much waits already; kept up to date by the relay."""
+        self.watcher: Callable[[messages.Envelope, Any], None] = _nobody
+        """Told of each message that is published for certain, with its payload: for tests."""
 
     async def publish(
         self,
@@ -51,6 +53,7 @@ class Publishing:
 
         async def committed(_: position.Position | None) -> None:
             self._passed_on(made.id)
+            self.watcher(made, payload)
 
         tx.after_commit(committed)
         return made.id
@@ -79,6 +82,7 @@ class Publishing:
                 made.headers[messages.POSITION] = str(seen)
             await carrier.send([made])
         counters.add("queue.published")
+        self.watcher(made, payload)
         return made.id
 
     def _envelope(
@@ -107,3 +111,7 @@ class Publishing:
         return envelopes.make(
             subject, payload, key=key, headers=headers, source=self.source, most_bytes=self.most_bytes
         )
+
+
+def _nobody(made: messages.Envelope, payload: Any) -> None:
+    """Watches nothing."""

@@ -18,6 +18,7 @@ from tenfold import bindings, errors
 from tenfold.kit import backoff
 from tenfold.sdk import db
 from tenfold.sdk.queue import (
+    by_hand,
     crew,
     known,
     messages,
@@ -180,6 +181,11 @@ class Queue:
         await asyncio.gather(*tasks, return_exceptions=True)
         carriers, self._carriers = self._carriers, {}
         await asyncio.gather(*(one.stop() for one in carriers.values()))
+
+    def by_hand(self, watcher: Callable[[messages.Envelope, Any], None]) -> by_hand.ByHand:
+        """For tests, in whose processes nothing runs by itself. `watcher` is told of each message from now on."""
+        self._publishing.watcher = watcher
+        return by_hand.ByHand(self._shards, list(self._subscribers), lambda: self._carrier_of("postgres"))
 
     def _take_in(self, bound: bindings.Queue) -> None:
         self._bound = bound

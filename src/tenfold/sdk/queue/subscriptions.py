@@ -5,9 +5,6 @@ Called by `queue` when a process starts and now and then afterwards, and by `ten
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
-
-import asyncpg
 
 from tenfold.sdk.db import primary
 from tenfold.sdk.queue import store, subjects, transport
@@ -30,6 +27,8 @@ delete from tenfold.inbox where (group_name, id) in (
     select group_name, id from tenfold.inbox where handled_at < now() - $1::interval
      order by handled_at limit $2 for update skip locked)
 """
+
+_SEEN = "select group_name, subject, extract(epoch from now() - seen_at)::float8 from tenfold.subscription"
 
 _FORGET = """
 with gone as (delete from tenfold.subscription where group_name = $1 and ($2::text is null or subject = $2)
@@ -67,8 +66,13 @@ async def prune(shards: primary.Shards) -> int:
             return total
 
 
-async def forget(connection: "asyncpg.Connection[Any]", group: str, subject: str | None) -> tuple[int, int]:
-    """Let a group get nothing any more, and delete what waits for it: how many subscriptions and messages went."""
-    row = await connection.fetchrow(_FORGET, group, subject)
-    assert row is not None
+async def seen(shards: primary.Shards) -> dict[tuple[str, str], float]:
+    """By group and subject: how many seconds ago a process with that subscriber last said so."""
+    return {(row[0], row[1]): row[2] for row in await store.fetch(shards, _SEEN)}
+
+
+async def forget(shards: primary.Shards, group: str, subject: str | None) -> tuple[int, int]:
+    """Let a group get nothing any more, and delete what waits for it in PostgreSQL: how many subscriptions and messages
+    went. A process that still has the subscriber brings it back at its next start."""
+    row = (await store.fetch(shards, _FORGET, group, subject))[0]
     return row[0], row[1]
