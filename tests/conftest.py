@@ -22,6 +22,7 @@ TOGETHER = {
     "traffic": ("test_traffic",),
     "queue": ("test_queue",),
     "sqlalchemy": ("test_sqlalchemy",),
+    "puts": ("test_write_back", "test_stampede"),
     "freshness": ("test_invalidation", "test_stale_set"),
 }
 """Test modules that use the same addresses never run at the same time; every other module is a group of its own."""
