@@ -22,6 +22,7 @@ TOGETHER = {
     "traffic": ("test_traffic",),
     "queue": ("test_queue",),
     "sqlalchemy": ("test_sqlalchemy",),
+    "cache": ("test_cache",),
     "puts": ("test_write_back", "test_stampede"),
     "freshness": ("test_invalidation", "test_stale_set"),
 }
