@@ -56,20 +56,20 @@ async def test_cookies_are_secure_exactly_when_the_request_came_by_https(tmp_pat
     """The shop's login, and the positions of the SDK. The same service goes to https and back while it runs."""
     async with project.shop(tmp_path) as shop:
         await shop.tenfold("up", "-d")
-        assert {"shop_login": False, "shop-pos": False} == await cookies_of_a_sign_up(shop)
+        assert {"shop-session": False, "shop-pos": False} == await cookies_of_a_sign_up(shop)
 
         shop.edit(r"^listen = .*$", f'listen = "{shop.listen}"\ntls = "self-signed"')
         await shop.tenfold("apply", "--yes")
         copy = shop.folder / ".tenfold" / "tls" / "self-signed.pem"
         shop.trust = ssl.create_default_context(cafile=str(copy))
-        assert {"shop_login": True, "shop-pos": True} == await cookies_of_a_sign_up(shop)
+        assert {"shop-session": True, "shop-pos": True} == await cookies_of_a_sign_up(shop)
         assert "https://" in await shop.tenfold("status")
         await ensure_load_checks_the_certificate(shop)
 
         shop.edit(r"^tls = .*$", "")
         await shop.tenfold("apply", "--yes")
         shop.trust = None
-        assert {"shop_login": False, "shop-pos": False} == await cookies_of_a_sign_up(shop)
+        assert {"shop-session": False, "shop-pos": False} == await cookies_of_a_sign_up(shop)
         assert not copy.exists(), "a key that nobody needs was left"
 
 

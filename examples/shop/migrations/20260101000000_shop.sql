@@ -9,14 +9,6 @@ create table shop_user (
     created_at timestamptz not null default now()
 );
 
--- Who is logged in: the digest of the cookie's token, never the token.
-create table shop_login (
-    token_digest bytea primary key,
-    user_id uuid not null references shop_user (id) on delete cascade,
-    expires_at timestamptz not null
-);
-create index on shop_login (user_id);
-
 create table shop_product (
     id uuid primary key default uuidv7(),
     name text not null,
@@ -26,18 +18,8 @@ create table shop_product (
     stock integer not null check (stock >= 0)
 );
 
--- One row for each time something was put into a cart. `reference` comes from the client and is not unique on
--- purpose: a write that happened twice must show, not be hidden by a constraint.
-create table shop_cart_item (
-    id uuid primary key default uuidv7(),
-    user_id uuid not null references shop_user (id) on delete cascade,
-    product_id uuid not null references shop_product (id),
-    quantity integer not null check (quantity > 0),
-    reference uuid not null
-);
-create index on shop_cart_item (user_id);
-
--- `reference`: as above.
+-- `reference` comes from the client and is not unique on purpose: a write that happened twice must show, not be hidden
+-- by a constraint.
 create table shop_order (
     id uuid primary key default uuidv7(),
     user_id uuid not null references shop_user (id),
@@ -57,10 +39,42 @@ create table shop_order_item (
     primary key (order_id, product_id)
 );
 
+-- Which items of carts were ordered. Carts are in the visitors' sessions; here each item can be ordered only once.
+create table shop_ordered (
+    reference uuid primary key,
+    order_id uuid not null
+);
+
+-- How often each product was bought, and when last.
+create table shop_bought (
+    product_id uuid primary key references shop_product (id) on delete cascade,
+    times bigint not null,
+    last_at timestamptz not null default now()
+);
+
+-- The shop's figures, a row a day.
+create table shop_day (
+    day date primary key,
+    accounts bigint not null default 0,
+    orders bigint not null default 0,
+    revenue_cents bigint not null default 0
+);
+
+-- What the shop's own mail sink has taken, while no SMTP server is configured. `number` is the mail's Message-ID.
+create table shop_mail (
+    number text primary key,
+    recipient text not null,
+    subject text not null,
+    body text not null,
+    taken_at timestamptz not null default now()
+);
+
 -- migrate:down
+drop table shop_mail;
+drop table shop_day;
+drop table shop_bought;
+drop table shop_ordered;
 drop table shop_order_item;
 drop table shop_order;
-drop table shop_cart_item;
 drop table shop_product;
-drop table shop_login;
 drop table shop_user;

@@ -1,13 +1,12 @@
-"""The JSON API, under /api. Every write honours an `Idempotency-Key`, because it goes through `tf.db.run`."""
+"""The JSON API, under /api. Sign-up and orders honour an `Idempotency-Key`, because they go through `tf.db.run`."""
 
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from shop import accounts, cart, catalogue, forms, logins, orders, passwords
-from shop.service import LOGIN_COOKIE, tf
+from shop import accounts, cart, catalogue, forms, logins, orders
 
 router = APIRouter(prefix="/api")
 
@@ -36,24 +35,22 @@ class NewOrder(BaseModel):
 
 
 @router.post("/signup", status_code=201)
-async def sign_up(body: SignUp, request: Request, response: Response) -> dict[str, Any]:
-    login = await accounts.sign_up(body.email, body.password, body.name)
-    logins.remember(request, response, login.token)
-    return {"id": login.user_id, "email": login.email}
+async def sign_up(body: SignUp, session: logins.Visit) -> dict[str, Any]:
+    account = await accounts.sign_up(body.email, body.password, body.name)
+    logins.log_in(session, account)
+    return {"id": str(account.id), "email": account.email}
 
 
 @router.post("/login")
-async def log_in(body: LogIn, request: Request, response: Response) -> dict[str, Any]:
-    login = await accounts.log_in(body.email, body.password)
-    logins.remember(request, response, login.token)
-    return {"id": login.user_id, "email": login.email}
+async def log_in(body: LogIn, session: logins.Visit) -> dict[str, Any]:
+    account = await accounts.check(body.email, body.password)
+    logins.log_in(session, account)
+    return {"id": str(account.id), "email": account.email}
 
 
 @router.post("/logout", status_code=204)
-async def log_out(request: Request, response: Response) -> None:
-    if token := request.cookies.get(LOGIN_COOKIE):
-        await accounts.log_out(passwords.digest(token))
-    logins.forget(request, response)
+async def log_out(session: logins.Visit) -> None:
+    session.end()
 
 
 @router.get("/products")
@@ -68,23 +65,23 @@ async def show_product(product_id: UUID) -> dict[str, Any]:
 
 
 @router.get("/cart")
-async def show_cart(user: logins.User) -> dict[str, Any]:
-    return await cart.contents(user.id)
+async def show_cart(session: logins.Visit, user: logins.User) -> dict[str, Any]:
+    return await cart.contents(session)
 
 
 @router.post("/cart/items")
-async def add_to_cart(body: NewItem, login: logins.Digest) -> Any:
-    return await tf.db.run(cart.add, login, body.product_id, body.quantity, body.reference)
+async def add_to_cart(body: NewItem, session: logins.Visit, user: logins.User) -> dict[str, Any]:
+    return await cart.add(session, body.product_id, body.quantity, body.reference)
 
 
 @router.delete("/cart/items/{product_id}")
-async def remove_from_cart(product_id: UUID, login: logins.Digest) -> Any:
-    return await tf.db.run(cart.remove, login, product_id)
+async def remove_from_cart(product_id: UUID, session: logins.Visit, user: logins.User) -> dict[str, Any]:
+    return await cart.remove(session, product_id)
 
 
 @router.post("/orders", status_code=201)
-async def place_order(body: NewOrder, login: logins.Digest) -> Any:
-    return await tf.db.run(orders.place, login, body.reference)
+async def place_order(body: NewOrder, session: logins.Visit, user: logins.User) -> dict[str, Any]:
+    return await orders.place(session, user.id, body.reference)
 
 
 @router.get("/orders")

@@ -1,63 +1,65 @@
-"""Carts. Called by `pages`, `api` and `orders`."""
+"""Carts: a part of the visitor's session, one field for each time that something was put in.
 
+Called by `pages`, `api` and `orders`. Fields of their own let two requests of one visitor put something in at the same
+moment, and both stay.
+"""
+
+import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
-from shop import accounts, refusals
-from shop.service import tf
-from tenfold import Transaction
+from shop import catalogue
+from tenfold import Session
+
+FIELD = "cart."
 
 
-class Reader(Protocol):
-    """`tf.db`, which may ask a replica, or a transaction, which sees its own writes."""
-
-    async def fetch(self, query: str, *args: Any) -> Sequence[Any]: ...
-
-
-async def contents(user_id: UUID, reader: Reader | None = None) -> dict[str, Any]:
-    """The cart, oldest item first, and what it costs. One item for each time that something was put in.
-
-    Read from a copy as fresh as this session needs, or inside the transaction that is handed in.
-    """
-    rows = await (reader or tf.db).fetch(
-        """select c.product_id, p.name, p.picture, c.quantity, p.price_cents, c.reference
-           from shop_cart_item c join shop_product p on p.id = c.product_id where c.user_id = $1 order by c.id""",
-        user_id,
-    )
-    items = [
-        {
-            **row,
-            "product_id": str(row["product_id"]),
-            "reference": str(row["reference"]),
-            "picture": f"/pictures/{row['picture']}.svg",
-        }
-        for row in rows
-    ]
+async def contents(session: Session) -> dict[str, Any]:
+    """The cart, oldest item first, and what it costs at today's prices."""
+    kept = [(name.removeprefix(FIELD), session[name]) for name in session if name.startswith(FIELD)]
+    kept.sort(key=lambda one: (one[1]["at"], one[0]))
+    items = [await _item(reference, item) for reference, item in kept]
     return {"items": items, "total_cents": total(items)}
 
 
-async def add(tx: Transaction, login: bytes, product_id: UUID, quantity: int, reference: UUID) -> dict[str, Any]:
-    """Put something in; to be passed to `tf.db.run`. Raises `NotLoggedIn` and `NotFound`."""
-    user_id = await accounts.owner(tx, login)
-    added = await tx.fetchval(
-        """insert into shop_cart_item (user_id, product_id, quantity, reference)
-           select $1, id, $3, $4 from shop_product where id = $2 returning id""",
-        user_id,
-        product_id,
-        quantity,
-        reference,
-    )
-    if added is None:
-        raise refusals.NotFound
-    return await contents(user_id, tx)
+async def add(session: Session, product_id: UUID, quantity: int, reference: UUID) -> dict[str, Any]:
+    """Put something in. Raises `NotFound`. The same reference again is the same item."""
+    await catalogue.product(product_id)
+    session[f"{FIELD}{reference}"] = {
+        "product_id": str(product_id),
+        "quantity": quantity,
+        "at": time.time_ns() // 1_000_000,
+    }
+    return await contents(session)
 
 
-async def remove(tx: Transaction, login: bytes, product_id: UUID) -> dict[str, Any]:
-    """Take out all of a product; to be passed to `tf.db.run`. What is not in the cart is out already."""
-    user_id = await accounts.owner(tx, login)
-    await tx.execute("delete from shop_cart_item where user_id = $1 and product_id = $2", user_id, product_id)
-    return await contents(user_id, tx)
+async def remove(session: Session, product_id: UUID) -> dict[str, Any]:
+    """Take out all of a product. What is not in the cart is out already."""
+    forget(session, [name for name in session if _product_of(session, name) == str(product_id)])
+    return await contents(session)
+
+
+def take(session: Session) -> list[dict[str, Any]]:
+    """What is in the cart, for an order; it stays in until `forget`."""
+    names = [name for name in session if name.startswith(FIELD)]
+    return [{"reference": name.removeprefix(FIELD), **session[name]} for name in names]
+
+
+def forget(session: Session, names: Sequence[str]) -> None:
+    """Take these fields out."""
+    for name in names:
+        session.pop(name, None)
+
+
+def field(reference: str) -> str:
+    """The session's field of an item."""
+    return f"{FIELD}{reference}"
+
+
+def count(session: Session) -> int:
+    """How many things are in the cart."""
+    return sum(session[name]["quantity"] for name in session if name.startswith(FIELD))
 
 
 def total(items: Sequence[dict[str, Any]]) -> int:
@@ -72,3 +74,19 @@ def by_product(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         line = lines.setdefault(item["product_id"], {**item, "quantity": 0})
         line["quantity"] += item["quantity"]
     return list(lines.values())
+
+
+async def _item(reference: str, kept: dict[str, Any]) -> dict[str, Any]:
+    product = await catalogue.product(kept["product_id"])
+    return {
+        "product_id": kept["product_id"],
+        "name": product["name"],
+        "picture": product["picture"],
+        "quantity": kept["quantity"],
+        "price_cents": product["price_cents"],
+        "reference": reference,
+    }
+
+
+def _product_of(session: Session, name: str) -> str | None:
+    return session[name]["product_id"] if name.startswith(FIELD) else None

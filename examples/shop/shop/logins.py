@@ -1,51 +1,40 @@
-"""The login cookie, as FastAPI dependencies. Called by `pages` and `api`."""
+"""Who is at the other end, as FastAPI dependencies: the visitor's session, and whoever is logged in with it.
+
+Called by `pages` and `api`.
+"""
 
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends
 
-from shop import accounts, passwords, refusals
-from shop.service import LOGIN_COOKIE
+from shop import accounts, refusals
+from shop.service import tf
+from tenfold import Session
 
-
-def remember(request: Request, response: Response, token: str) -> None:
-    """Set the cookie. Over plain HTTP it cannot be Secure: browsers would drop it."""
-    response.set_cookie(
-        LOGIN_COOKIE,
-        token,
-        max_age=accounts.LOGIN_DAYS * 86400,
-        httponly=True,
-        samesite="lax",
-        secure=request.url.scheme == "https",
-    )
+Visit = Annotated[Session, Depends(tf.session)]
+"""The visitor's session, logged in or not."""
 
 
-def forget(request: Request, response: Response) -> None:
-    """Take the cookie back."""
-    response.delete_cookie(LOGIN_COOKIE, httponly=True, samesite="lax", secure=request.url.scheme == "https")
+def log_in(session: Session, account: accounts.Account) -> None:
+    """From now on this visitor is somebody. The session gets another id: one from before the login is worth nothing."""
+    session.login(str(account.id))
+    session["email"], session["name"] = account.email, account.name
 
 
-def digest(request: Request) -> bytes:
-    """The digest of the cookie's token, not looked up: writes look it up on the primary. Raises `NotLoggedIn`."""
-    token = request.cookies.get(LOGIN_COOKIE)
-    if not token:
-        raise refusals.NotLoggedIn
-    return passwords.digest(token)
-
-
-async def visitor(request: Request) -> accounts.User | None:
+def visitor(session: Visit) -> accounts.Account | None:
     """Whoever looks at a page, or None when nobody is logged in."""
-    token = request.cookies.get(LOGIN_COOKIE)
-    return await accounts.find(passwords.digest(token)) if token else None
+    if session.principal is None:
+        return None
+    return accounts.Account(UUID(session.principal), session["email"], session["name"])
 
 
-async def user(found: Annotated[accounts.User | None, Depends(visitor)]) -> accounts.User:
+def user(found: Annotated[accounts.Account | None, Depends(visitor)]) -> accounts.Account:
     """Whoever is logged in. Raises `NotLoggedIn`."""
     if found is None:
         raise refusals.NotLoggedIn
     return found
 
 
-Digest = Annotated[bytes, Depends(digest)]
-Visitor = Annotated[accounts.User | None, Depends(visitor)]
-User = Annotated[accounts.User, Depends(user)]
+Visitor = Annotated[accounts.Account | None, Depends(visitor)]
+User = Annotated[accounts.Account, Depends(user)]

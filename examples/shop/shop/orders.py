@@ -4,40 +4,25 @@ from collections import Counter
 from typing import Any
 from uuid import UUID
 
-from shop import accounts, refusals
+from shop import bought, cart, catalogue, events, refusals
 from shop.service import tf
-from tenfold import Transaction
+from tenfold import Session, Transaction
 
 NEWEST = 100
 """How many orders the history goes back."""
 
 
-async def place(tx: Transaction, login: bytes, reference: UUID) -> dict[str, Any]:
-    """Order what is in the cart; to be passed to `tf.db.run`. Raises `NotLoggedIn`, `EmptyCart`, `OutOfStock`."""
-    user_id = await accounts.owner(tx, login)
-    quantities = await _take_cart(tx, user_id)
-    products = await _take_stock(tx, quantities)
-    items = [
-        {
-            "product_id": str(product["id"]),
-            "name": product["name"],
-            "quantity": quantities[product["id"]],
-            "price_cents": product["price_cents"],
-        }
-        for product in products
-    ]
-    return await _write(tx, user_id, reference, items)
+async def place(session: Session, user_id: UUID, reference: UUID, *, is_form: bool = False) -> dict[str, Any]:
+    """Order what is in the cart, and empty it. Raises `EmptyCart`, `OutOfStock`.
 
-
-async def place_once(tx: Transaction, login: bytes, reference: UUID) -> dict[str, Any]:
-    """`place`, unless this user has an order with this reference: then that one. For forms, which have no
-    `Idempotency-Key`: the hidden field of a form that is sent twice is the same."""
-    user_id = await accounts.owner(tx, login)
-    await tx.execute(
-        "select 1 from shop_user where id = $1 for no key update", user_id
-    )  # the second waits for the first
-    known = await tx.fetchval("select id from shop_order where user_id = $1 and reference = $2", user_id, reference)
-    return {"id": str(known)} if known else await place(tx, login, reference)
+    A form that is sent twice (`is_form`) gets the order that it made: forms have no `Idempotency-Key`, but the same
+    hidden reference.
+    """
+    items = cart.take(session)
+    placed = dict(await tf.db.run(_place_once if is_form else _place, user_id, items, reference))
+    cart.forget(session, [cart.field(one) for one in placed.pop("taken")])
+    await bought.count(placed.pop("new"))
+    return placed
 
 
 async def history(user_id: UUID) -> list[dict[str, Any]]:
@@ -72,14 +57,52 @@ async def find(user_id: UUID, order_id: UUID) -> dict[str, Any]:
     return {**_order(order), "items": items}
 
 
-async def _take_cart(tx: Transaction, user_id: UUID) -> Counter[UUID]:
-    """Empty the cart. Of two orders at once the second waits here and finds nothing."""
-    rows = await tx.fetch("delete from shop_cart_item where user_id = $1 returning product_id, quantity", user_id)
-    if not rows:
+async def _place_once(tx: Transaction, user_id: UUID, items: list[dict[str, Any]], reference: UUID) -> dict[str, Any]:
+    await tx.execute("select 1 from shop_user where id = $1 for no key update", user_id)  # the second waits here
+    known = await tx.fetchval("select id from shop_order where user_id = $1 and reference = $2", user_id, reference)
+    if known:
+        return {"id": str(known), "taken": [one["reference"] for one in items], "new": []}
+    return await _place(tx, user_id, items, reference)
+
+
+async def _place(tx: Transaction, user_id: UUID, items: list[dict[str, Any]], reference: UUID) -> dict[str, Any]:
+    order_id = await tx.fetchval("select uuidv7()")
+    quantities = await _take_items(tx, order_id, items)
+    products = await _take_stock(tx, quantities)
+    ordered = [
+        {
+            "product_id": str(product["id"]),
+            "name": product["name"],
+            "quantity": quantities[product["id"]],
+            "price_cents": product["price_cents"],
+        }
+        for product in products
+    ]
+    placed = await _write(tx, order_id, user_id, reference, ordered)
+    await tx.invalidate(tags=[catalogue.tag(one["product_id"]) for one in ordered])
+    event = events.Ordered(str(order_id), str(user_id), placed["total_cents"])
+    await tx.publish(events.ORDERED, event, key=str(user_id))
+    return {**placed, "taken": [one["reference"] for one in items], "new": ordered}
+
+
+async def _take_items(tx: Transaction, order_id: UUID, items: list[dict[str, Any]]) -> Counter[UUID]:
+    """Each item of a cart is ordered once: of two orders at once the second waits here and finds nothing left.
+
+    The cart is in the session, which is not part of this transaction: only this says for sure what was ordered.
+    """
+    rows = await tx.fetch(
+        """insert into shop_ordered (reference, order_id) select one, $2 from unnest($1::uuid[]) one order by one
+           on conflict (reference) do nothing returning reference""",
+        [UUID(item["reference"]) for item in items],
+        order_id,
+    )
+    taken = {str(row["reference"]) for row in rows}
+    if not taken:
         raise refusals.EmptyCart
     quantities: Counter[UUID] = Counter()
-    for row in rows:
-        quantities[row["product_id"]] += row["quantity"]
+    for item in items:
+        if item["reference"] in taken:
+            quantities[UUID(item["product_id"])] += item["quantity"]
     return quantities
 
 
@@ -101,10 +124,13 @@ async def _take_stock(tx: Transaction, quantities: Counter[UUID]) -> list[Any]:
     return list(products)
 
 
-async def _write(tx: Transaction, user_id: UUID, reference: UUID, items: list[dict[str, Any]]) -> dict[str, Any]:
+async def _write(
+    tx: Transaction, order_id: UUID, user_id: UUID, reference: UUID, items: list[dict[str, Any]]
+) -> dict[str, Any]:
     order = await tx.fetchrow(
-        """insert into shop_order (user_id, reference, total_cents) values ($1, $2, $3)
+        """insert into shop_order (id, user_id, reference, total_cents) values ($1, $2, $3, $4)
            returning id, reference, total_cents, created_at""",
+        order_id,
         user_id,
         reference,
         sum(item["quantity"] * item["price_cents"] for item in items),

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.templating import Jinja2Templates
 
-from shop import accounts, cart, catalogue, forms, logins, orders, passwords, pictures, refusals
-from shop.service import LOGIN_COOKIE, tf
+from shop import accounts, cart, catalogue, forms, logins, orders, pictures, refusals
+from tenfold import Session
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 templates = Jinja2Templates(Path(__file__).parent / "templates")
@@ -38,29 +38,32 @@ async def show_picture(name: str) -> Response:
 
 
 @router.get("/cart")
-async def show_cart(request: Request, user: logins.User) -> Response:
-    contents = await cart.contents(user.id)
+async def show_cart(request: Request, session: logins.Visit, user: logins.User) -> Response:
+    contents = await cart.contents(session)
     lines = cart.by_product(contents["items"])
     return render(request, "cart.html", user, lines=lines, total_cents=contents["total_cents"], reference=uuid.uuid4())
 
 
 @router.post("/cart/items")
 async def add_to_cart(
-    login: logins.Digest, product_id: Annotated[uuid.UUID, Form()], quantity: Annotated[forms.Quantity, Form()]
+    session: logins.Visit,
+    user: logins.User,
+    product_id: Annotated[uuid.UUID, Form()],
+    quantity: Annotated[forms.Quantity, Form()],
 ) -> Response:
-    await tf.db.run(cart.add, login, product_id, quantity, uuid.uuid4())
+    await cart.add(session, product_id, quantity, uuid.uuid4())
     return go("/cart")
 
 
 @router.post("/cart/items/{product_id}/remove")
-async def remove_from_cart(login: logins.Digest, product_id: uuid.UUID) -> Response:
-    await tf.db.run(cart.remove, login, product_id)
+async def remove_from_cart(session: logins.Visit, user: logins.User, product_id: uuid.UUID) -> Response:
+    await cart.remove(session, product_id)
     return go("/cart")
 
 
 @router.post("/orders")
-async def place_order(login: logins.Digest, reference: Annotated[uuid.UUID, Form()]) -> Response:
-    order = await tf.db.run(orders.place_once, login, reference)
+async def place_order(session: logins.Visit, user: logins.User, reference: Annotated[uuid.UUID, Form()]) -> Response:
+    order = await orders.place(session, user.id, reference, is_form=True)
     return go(f"/orders/{order['id']}?new=1")
 
 
@@ -82,16 +85,17 @@ async def show_sign_up(request: Request, visitor: logins.Visitor, next: str = "/
 @router.post("/signup")
 async def sign_up(
     request: Request,
+    session: logins.Visit,
     email: Annotated[forms.Email, Form()],
     password: Annotated[forms.NewPassword, Form()],
     name: Annotated[forms.Name, Form()],
     next: Annotated[str, Form()] = "/",
 ) -> Response:
     try:
-        login = await accounts.sign_up(email, password, name)
+        account = await accounts.sign_up(email, password, name)
     except refusals.Refusal as refusal:
         return render(request, "signup.html", status=refusal.status, problem=refusal, email=email, name=name, next=next)
-    return _welcome(request, login, next)
+    return _welcome(session, account, next)
 
 
 @router.get("/login")
@@ -102,31 +106,30 @@ async def show_log_in(request: Request, visitor: logins.Visitor, next: str = "/"
 @router.post("/login")
 async def log_in(
     request: Request,
+    session: logins.Visit,
     email: Annotated[forms.Email, Form()],
     password: Annotated[forms.Password, Form()],
     next: Annotated[str, Form()] = "/",
 ) -> Response:
     try:
-        login = await accounts.log_in(email, password)
+        account = await accounts.check(email, password)
     except refusals.Refusal as refusal:
         return render(request, "login.html", status=refusal.status, problem=refusal, email=email, next=next)
-    return _welcome(request, login, next)
+    return _welcome(session, account, next)
 
 
 @router.post("/logout")
-async def log_out(request: Request) -> Response:
-    if token := request.cookies.get(LOGIN_COOKIE):
-        await accounts.log_out(passwords.digest(token))
-    response = go("/")
-    logins.forget(request, response)
-    return response
+async def log_out(session: logins.Visit) -> Response:
+    session.end()
+    return go("/")
 
 
 def render(
-    request: Request, template: str, visitor: accounts.User | None = None, status: int = 200, **values: Any
+    request: Request, template: str, visitor: accounts.Account | None = None, status: int = 200, **values: Any
 ) -> Response:
     """A page. It is about one person, so nothing between here and the browser may keep it."""
-    context = {"visitor": visitor, "status": status, **values}
+    session = request.scope.get("session")
+    context = {"visitor": visitor, "cart_count": cart.count(session) if session else 0, "status": status, **values}
     return templates.TemplateResponse(
         request, template, context, status_code=status, headers={"Cache-Control": "private, no-cache"}
     )
@@ -142,7 +145,6 @@ def is_local(path: str) -> bool:
     return path.startswith("/") and not path.startswith("//") and "\\" not in path
 
 
-def _welcome(request: Request, login: accounts.Login, next: str) -> Response:
-    response = go(next if is_local(next) else "/")
-    logins.remember(request, response, login.token)
-    return response
+def _welcome(session: Session, account: accounts.Account, next: str) -> Response:
+    logins.log_in(session, account)
+    return go(next if is_local(next) else "/")

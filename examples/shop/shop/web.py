@@ -1,5 +1,7 @@
 """The shop's ASGI application: `shop.web:app`, named in tenfold.toml."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -8,13 +10,25 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from shop import api, origins, pages, refusals
+from shop import api, origins, pages, refusals, sink, statistics, welcome
 from shop.service import tf
+
+SUBSCRIBERS = (statistics, welcome)
+"""Modules that handle messages: importing them is what registers their functions."""
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """Around everything that this process serves or handles."""
+    async with sink.listening():
+        yield
 
 
 def create_app() -> FastAPI:
     """The application, not wrapped yet."""
-    made = FastAPI(title="Larch & Lantern", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    made = FastAPI(
+        title="Larch & Lantern", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", lifespan=lifespan
+    )
     made.include_router(api.router)
     made.include_router(pages.router)
     made.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")

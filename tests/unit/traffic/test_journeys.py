@@ -88,7 +88,7 @@ def test_the_shops_own_journeys_load() -> None:
     plan = journeys.load("load.py", Path(__file__).parents[3] / "examples" / "shop")
 
     assert {"browse", "buy", "look_back", "come_back", "leave"} == {one.name for one in plan.journeys}
-    assert {"account", "cart item", "order"} == set(plan.checks)
+    assert {"account", "order"} == set(plan.checks)
 
 
 def test_a_journey_can_be_called_by_another() -> None:
