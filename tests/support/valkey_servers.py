@@ -108,13 +108,17 @@ class Servers:
 
     async def start(self) -> None:
         """Start all of them; a cluster serves every slot when this returns, and every replica follows."""
+        await self.launch()
+        await admin.form([one.seat for one in self.servers], begins_anew=True)
+        await self.until_whole()
+
+    async def launch(self) -> None:
+        """Start all of them; they do not know each other yet."""
         places = seats.of_engine(
             "valkey", self.folder, self.topology, self.network, self.subnet, cache=PASSWORD, cache_admin=ADMIN_PASSWORD
         )
         self.servers = [Server(seat) for seat in places]
         await asyncio.gather(*(one.start() for one in self.servers))
-        await admin.form(places, begins_anew=True)
-        await self.until_whole()
 
     def server(self, name: str) -> Server:
         """The server of this name (`cache-1`)."""
@@ -126,7 +130,7 @@ class Servers:
 
     async def restart(self, *servers: Server) -> None:
         """Kill what runs and start again on what is left; without a name: all of them."""
-        await asyncio.gather(*(one.kill() for one in servers or self.servers))
+        await self.kill(*servers)
         await asyncio.gather(*(one.start() for one in servers or self.servers))
 
     async def stop(self) -> None:
