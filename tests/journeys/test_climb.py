@@ -1,5 +1,6 @@
-"""The whole road: from one server to a replicated service and back, under load. Nothing fails, nothing is lost."""
+"""The whole road: from one server to all tiers there are, and back, under load. Nothing fails, nothing is lost."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,20 +10,25 @@ from support import project
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.timeout(280)
-async def test_climbing_to_replicated_and_back_fails_no_request_and_loses_no_write(tmp_path: Path) -> None:
+@pytest.mark.timeout(400)
+async def test_climbing_to_queued_and_back_fails_no_request_and_loses_no_write(tmp_path: Path) -> None:
     async with project.shop(tmp_path) as shop:
         await shop.tenfold("up", "-d")
         async with shop.load(rate=100) as load:
-            await shop.tenfold("grow", "--to", "replicated", "--yes")
-            assert (await shop.status())["rung"] == "replicated"
-            await shop.tenfold("shrink", "--to", "single", "--yes")
+            await shop.tenfold("grow", "--to", "queued", "--yes", seconds=200)
+            there = await shop.status()
+            assert "queued" == there["rung"]
+            assert {"caches": 6, "queues": 3} == {key: len(there["told"][key]) for key in ("caches", "queues")}
+            assert ("cache", "nats", "workers") == _uses(there)
+            assert [] == there["conditions"], there["conditions"]
+            await shop.tenfold("shrink", "--to", "single", "--yes", seconds=200)
         await shop.ensure_nothing_lost(load.report)
 
         status = await shop.status()
-        assert status["rung"] == "single"
-        assert [server["name"] for server in status["servers"]] == ["server-1"]
-        print(f"climb and back: {load.report.total.to_dict()}, repeated {load.report.repeated}")
+        assert "single" == status["rung"]
+        assert ["server-1"] == [server["name"] for server in status["servers"]]
+        assert ("database", "postgres", "web") == _uses(status)
+        print(f"climb to queued and back: {load.report.total.to_dict()}, repeated {load.report.repeated}")
 
 
 async def test_the_file_keeps_its_comments_and_is_what_runs(tmp_path: Path) -> None:
@@ -34,3 +40,10 @@ async def test_the_file_keeps_its_comments_and_is_what_runs(tmp_path: Path) -> N
         assert all(line in text for line in before.splitlines() if line.startswith("#"))
         assert (await shop.status())["rung"] == "database"
         assert "Nothing to do" in await shop.tenfold("plan")
+
+
+def _uses(status: dict[str, object]) -> tuple[object, ...]:
+    told = status["told"]
+    assert isinstance(told, dict)
+    assert ([], "") == (told["former_stores"], told["former_transport"]), json.dumps(told)
+    return tuple(told[key] for key in ("store", "transport", "handled_by"))

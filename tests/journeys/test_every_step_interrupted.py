@@ -12,7 +12,7 @@ from support import project
 
 pytestmark = [pytest.mark.anyio, pytest.mark.torture, pytest.mark.timeout(3600)]
 
-ROAD = ["single", "database", "balanced", "replicated"]
+ROAD = ["single", "database", "balanced", "replicated", "cached", "stateless", "queued"]
 
 
 async def _steps(shop: project.Project, rung: str) -> int:
@@ -33,7 +33,7 @@ async def test_killed_in_any_step_the_next_runtime_finishes_and_nothing_is_lost(
     async with project.shop(tmp_path) as shop:
         await shop.tenfold("up", "-d")
         if lower != "single":
-            await shop.tenfold("grow", "--to", lower, "--yes")
+            await shop.tenfold("grow", "--to", lower, "--yes", seconds=240)
         async with shop.load(rate=30) as load:
             number, wanted = 1, upper
             is_done = {lower: False, upper: False}
