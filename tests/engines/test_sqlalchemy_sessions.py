@@ -437,3 +437,26 @@ async def test_sessions_may_be_made_after_the_start_with_an_init_and_a_class_of_
 
     assert ["mine", "repeatable read"] == await late.run(ask)
     assert made
+
+
+async def test_a_session_invalidates_what_is_cached_with_its_commit_or_not_at_all(
+    tf: Tenfold, sessions: Sessions, cluster: postgres_cluster.Cluster
+) -> None:
+    count = "select count(*) from tenfold.invalidation"
+
+    async def change(session: AsyncSession, name: str) -> None:
+        session.add(orm.Effect(name=name))
+        await (await sessions.transaction_of(session)).invalidate(tags=["effects"])
+
+    before = await cluster.primary.sql(count, database="shop")
+    await sessions.run(change, "run")
+    async with sessions() as session:
+        await change(session, "committed")
+        await session.commit()
+        await change(session, "rolled back")
+        await session.rollback()
+
+    assert before + 2 == await cluster.primary.sql(count, database="shop")
+    async with sessions.reading() as session:
+        with pytest.raises(errors.MisuseError, match="only reads"):
+            await sessions.transaction_of(session)

@@ -68,6 +68,12 @@ class Link:
         self._turn: turns.Turn | None = None
         self._is_closed = False
 
+    @property
+    def open_transaction(self) -> transaction.Transaction | None:
+        """The transaction that is open on it and may write; None without one."""
+        found = self._turn.tx if isinstance(self._turn, turns.Writing) else None
+        return found if found is not None and found.is_open else None
+
     def join(self, joined: turns.Joined) -> None:
         """Work inside this transaction, which somebody else begins and ends."""
         self._begin = lambda *_: joined

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
-from sqlalchemy import Connection, event, exc
+from sqlalchemy import Connection, event, exc, sql
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from tenfold import errors
@@ -100,6 +100,23 @@ class Sessions:
             bind = self._readers[wanted] = self._leading_to(reads.Reads(self._database.shards, 0, wanted))
         async with self._maker(bind=bind) as session:
             yield session
+
+    async def transaction_of(self, session: AsyncSession) -> transaction.Transaction:
+        """The transaction that a session of these has open, begun if there is none: for what leaves with its commit.
+
+            tx = await sessions.transaction_of(session)
+            await tx.invalidate(tags=["product:7"])
+
+        Neither commit it nor roll it back: that is the session's. Raises `MisuseError` for a session that only reads.
+        """
+        connection = await session.connection()
+        made: link.Link = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+        if made.open_transaction is None:
+            await connection.execute(sql.text("select 1"))  # the dialect begins with the first statement
+        found = made.open_transaction
+        if found is None:
+            raise errors.MisuseError(turns.READS_ONLY)
+        return found
 
     def options(self, *, isolation: tokens.Isolation | None = None, timeout: float | None = None) -> "Sessions":
         """The same sessions, with an isolation level and `timeout` seconds for the whole of each `run`."""
