@@ -104,14 +104,14 @@ class CachedStore:
 
     async def load(self, ticket: records.Ticket, now: float) -> records.Record | None:
         one = ticket.id
-        record = parse(await self._ask(one, "HGETALL", key(one)))
+        record = parse(await self._ask(one, "HGETALL", key(one.digest)))
         return None if record is None or record.expires_at <= now else record
 
     async def create(self, one: records.Id, record: records.Record, *, is_precious: bool) -> bool:
-        return bool(await self._run(CREATE, one, *_whole(record), is_assured=is_precious))
+        return bool(await self._run(CREATE, one, *whole(record), is_assured=is_precious))
 
     async def adopt(self, one: records.Id, record: records.Record) -> bool:
-        life, *fields = _whole(record)
+        life, *fields = whole(record)
         return bool(await self._run(ADOPT, one, life, repr(record.changed_at), *fields, is_assured=True))
 
     async def change(self, one: records.Id, changes: records.Changes, at: float, expires_at: float) -> bool:
@@ -141,14 +141,14 @@ class CachedStore:
     async def _run(self, script: scripts.Script, one: records.Id, *said: Any, is_assured: bool = False) -> Any:
         if not is_assured:
             try:
-                return await self._ask(one, "EVALSHA", script.sha, 1, key(one), *said)
+                return await self._ask(one, "EVALSHA", script.sha, 1, key(one.digest), *said)
             except trouble.Refused:  # the server has not met it yet
-                return await self._ask(one, "EVAL", script.source, 1, key(one), *said)
-        return await self._ask(one, "EVAL", script.source, 1, key(one), *said, is_assured=True)
+                return await self._ask(one, "EVAL", script.source, 1, key(one.digest), *said)
+        return await self._ask(one, "EVAL", script.source, 1, key(one.digest), *said, is_assured=True)
 
     async def _ask(self, one: records.Id, *parts: Any, is_assured: bool = False) -> Any:
         """The answer; what goes wrong is `StoreUnavailable`, and counted."""
-        seconds, group, where = self._patience(one), one.digest[:1], key(one)
+        seconds, group, where = self._patience(one), one.digest[:1], key(one.digest)
         try:
             if is_assured:
                 answer = await assured.call(self._servers, *parts, key=where, seconds=seconds)
@@ -170,7 +170,9 @@ class CachedStore:
         """How long to wait: for a failover, but not for servers that are gone."""
         now = asyncio.get_running_loop().time()
         since = self._failing_since.get(one.digest[:1])
-        is_hopeless = since is not None and now - since >= PATIENCE_SECONDS and not self._servers.is_well(key(one))
+        is_hopeless = (
+            since is not None and now - since >= PATIENCE_SECONDS and not self._servers.is_well(key(one.digest))
+        )
         seconds = HOPELESS_SECONDS if is_hopeless else PATIENCE_SECONDS
         serving = request.current()
         if serving is not None and serving.deadline is not None:
@@ -185,9 +187,9 @@ class CachedStore:
         )
 
 
-def key(one: records.Id) -> str:
-    """Where the session of this id is."""
-    return PREFIX + one.digest.hex()
+def key(digest: bytes) -> str:
+    """Where the session is whose id has this digest."""
+    return PREFIX + digest.hex()
 
 
 def parse(answer: Mapping[bytes, bytes]) -> records.Record | None:
@@ -210,7 +212,8 @@ def parse(answer: Mapping[bytes, bytes]) -> records.Record | None:
     return records.Record(fields, about.principal, about.created_at, about.changed_at, about.expires_at)
 
 
-def _whole(record: records.Record) -> tuple[Any, ...]:
+def whole(record: records.Record) -> tuple[Any, ...]:
+    """Its life in milliseconds, and its fields with their names."""
     own = Own(record.created_at, record.changed_at, record.expires_at, record.principal)
     return _life(record.expires_at - record.changed_at), "@", msgspec.json.encode(own), *_pairs(record.fields)
 

@@ -20,11 +20,12 @@ from tenfold.sdk.sessions import records
 
 log = logging.getLogger("tenfold.sessions")
 
-LOAD = """
-select fields::text, principal, extract(epoch from created_at)::float8, extract(epoch from changed_at)::float8,
-       extract(epoch from expires_at)::float8, is_over
-  from tenfold.session where id = $1
+COLUMNS_READ = """
+fields::text, principal, extract(epoch from created_at)::float8, extract(epoch from changed_at)::float8,
+extract(epoch from expires_at)::float8, is_over
 """
+
+LOAD = f"select {COLUMNS_READ} from tenfold.session where id = $1"
 
 _COLUMNS = "(id, fields, principal, created_at, changed_at, expires_at)"
 _VALUES = """
@@ -98,16 +99,16 @@ class DatabaseStore:
         row = await self._database.fetchrow(LOAD, ticket.id.digest)
         if row is None and self._database.shards.shard(0).readable:
             row = await self._database.reading("primary").fetchrow(LOAD, ticket.id.digest)
-        return None if row is None or row[4] <= now else _record(row)
+        return None if row is None or row[4] <= now else record_of(row)
 
     async def create(self, one: records.Id, record: records.Record, *, is_precious: bool) -> bool:
-        made = bool(await self._write(CREATE, one.digest, *_values(record)))
+        made = bool(await self._write(CREATE, one.digest, *values_of(record)))
         if random.random() * PRUNE_EVERY < 1.0:  # noqa: S311 - spreads work, guards nothing
             await self._prune()
         return made
 
     async def adopt(self, one: records.Id, record: records.Record) -> bool:
-        taken = bool(await self._write(ADOPT, one.digest, *_values(record)))
+        taken = bool(await self._write(ADOPT, one.digest, *values_of(record)))
         if taken:
             await self._until_seen()
         return taken
@@ -154,7 +155,8 @@ class DatabaseStore:
             log.debug("old sessions were not deleted: %s", error)
 
 
-def _values(record: records.Record) -> tuple[Any, ...]:
+def values_of(record: records.Record) -> tuple[Any, ...]:
+    """The row's values after its id."""
     return _json(record.fields), record.principal, record.created_at, record.changed_at, record.expires_at
 
 
@@ -162,7 +164,7 @@ def _json(fields: Mapping[str, str]) -> str:
     return msgspec.json.encode(dict(fields)).decode()
 
 
-def _record(row: Any) -> records.Record | None:
+def record_of(row: Any) -> records.Record | None:
     """The row's session, or None when somebody else has written something else there."""
     fields, principal, created_at, changed_at, expires_at, is_over = row
     try:

@@ -144,7 +144,7 @@ def scope_of(connection: Any, serving: request.Request) -> Any:
     """The ASGI scope of whatever stands for a request: a framework's object, the scope itself, or nothing."""
     if connection is None:
         return serving.scope
-    scope = connection if isinstance(connection, Mapping) else getattr(connection, "scope", None)
+    scope = getattr(connection, "scope", connection)  # Starlette's request is a mapping too, and no scope
     if not isinstance(scope, Mapping):
         raise errors.MisuseError(
             f"tf.session: {type(connection).__name__} found; a request, its ASGI scope, or nothing at all expected"
