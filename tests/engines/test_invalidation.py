@@ -10,12 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from support import other_process, postgres_cluster, processes_with_floors, routed_reads, valkey_servers
+from support import (
+    other_process,
+    postgres_cluster,
+    processes_with_floors,
+    proxy,
+    routed_reads,
+    valkey_servers,
+    write_database,
+)
 from support.processes_with_floors import Process
 from tenfold import bindings, errors, position, request
 from tenfold.kit import clock
+from tenfold.sdk import db
+from tenfold.sdk.cache import cache as caching
 from tenfold.sdk.cache import delivery, entries
 from tenfold.sdk.cache.parts import Verdict
+from tenfold.sdk.valkey import client
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +41,9 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres_cluster.Cluster]:
-    async with postgres_cluster.cluster(tmp_path_factory.mktemp("invalidation"), NETWORK, replicas=1, port=5435) as made:
+    async with postgres_cluster.cluster(
+        tmp_path_factory.mktemp("invalidation"), NETWORK, replicas=1, port=5435
+    ) as made:
         await made.primary.script(routed_reads.schema.statements(postgres_cluster.USER))
         await made.primary.script(routed_reads.TABLES)
         await made.until_caught_up()
@@ -360,3 +373,44 @@ async def test_growing_to_cache_servers_and_back_changes_the_channel_under_a_run
                 return there.floors.judge(old, None) is Verdict.STALE
 
             assert await clock.until(is_stale_there, seconds=10, pause_seconds=0.001)
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+async def test_when_nobody_knows_the_outcome_of_a_commit_its_row_decides(
+    cluster: postgres_cluster.Cluster, processes: list[Process], is_committed: bool
+) -> None:
+    """The connection is cut before or behind COMMIT, and the writer reaches no database any more to settle it."""
+    here, _ = processes
+    tag = f"unknown:{is_committed}"
+    old = await loaded(here, "a", tag)
+    node = cluster.primary
+    async with proxy.proxy(f"127.{NETWORK}.9.1", node.port, (node.host, node.port)) as door:
+        bound = write_database.through(cluster.bound_to(node), {node.name: (door.host, door.port)})
+        database = db.Database()
+        await database.start(bound)
+        own = caching.Cache(database, client.Client())
+        try:
+            tx = database.options(timeout=1.5).transaction()
+            await tx.start()
+            await tx.invalidate(tags=[tag])
+            door.arm(b"report_position", **({"to_client": 0} if is_committed else {"to_server": 0}))
+            door.is_closed = True
+            with pytest.raises(errors.OutcomeUnknown):
+                await tx.commit()
+        finally:
+            await own.stop()
+            await database.stop()
+
+    async def is_stale() -> bool:
+        return here.floors.judge(old, None) is Verdict.STALE
+
+    if is_committed:
+        assert await clock.until(is_stale, seconds=20, pause_seconds=0.01)
+    else:
+        rounds = here.floors._following.rounds
+
+        async def has_looked() -> bool:
+            return here.floors._following.rounds >= rounds + 2
+
+        assert await clock.until(has_looked, seconds=20, pause_seconds=0.01)
+        assert Verdict.FRESH == here.floors.judge(old, None)
