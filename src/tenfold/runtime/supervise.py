@@ -156,6 +156,12 @@ class Supervisor:
             files.write_if_changed(seat.config / path, text)
         return revision(seat)
 
+    def renewed(self, seat: engines.Seat) -> None:
+        """A process has taken the settings of its seat over while it runs: its next start has them as well."""
+        revision_now = self.render(seat)
+        self.store.server(seat.server.name).processes[seat.process.name].revision = revision_now
+        self.store.save()
+
     async def stop_process(self, server: str, name: str) -> None:
         """Ask, wait, kill. On return it does not run and is not expected to. Twice is once."""
         record = self.store.server(server).processes.get(name)

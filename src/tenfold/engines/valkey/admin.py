@@ -5,13 +5,16 @@ import time
 from collections.abc import Sequence
 
 from tenfold import engines, errors
-from tenfold.engines.valkey import connection, forming, settings
+from tenfold.engines.valkey import connection, forming, render, settings
 from tenfold.observation import snapshot
 
 FORM_SECONDS = 30.0
 """How long servers that all answer may take to become a cluster; it is two seconds on a quiet machine."""
 
 PAUSE_SECONDS = 0.05
+
+LIVE = ("maxmemory ", "maxmemory-policy ")
+"""The lines of the file that can be changed while it runs."""
 
 
 async def form(seats: Sequence[engines.Seat], *, begins_anew: bool, within_seconds: float = FORM_SECONDS) -> None:
@@ -38,6 +41,21 @@ async def form(seats: Sequence[engines.Seat], *, begins_anew: bool, within_secon
             )
         await _carry_out(seats, forming.orders(views, seats[0].process.port))
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def take_over(seat: engines.Seat, former: str) -> bool:
+    """Give a server that runs by the file `former` the settings of its seat, without a restart.
+
+    False, and nothing is changed, when they differ in more than can be changed while it runs.
+    """
+    texts = (former, render.render(seat)[render.FILE])
+    last, wanted_lines = ([line for line in text.splitlines() if not line.startswith(LIVE)] for text in texts)
+    if last != wanted_lines:
+        return False
+    wanted = settings.settings(seat)
+    async with connection.of(seat) as server:
+        await server.ask("CONFIG", "SET", "maxmemory", wanted.memory_bytes, "maxmemory-policy", wanted.policy)
+    return True
 
 
 async def look(seats: Sequence[engines.Seat]) -> list[forming.View]:

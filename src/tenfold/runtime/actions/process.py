@@ -9,7 +9,7 @@ from tenfold.engines.haproxy import admin as haproxy
 from tenfold.engines.patroni import admin as patroni
 from tenfold.planning import steps
 from tenfold.runtime import publish, supervise
-from tenfold.runtime.actions import balancer
+from tenfold.runtime.actions import balancer, cache
 from tenfold.runtime.actions.stage import Stage
 from tenfold.topology import layout
 
@@ -70,8 +70,10 @@ async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
             await balancer.configure_now(stage, server, balancer.wanted_web(stage))
         elif name == "granian":
             await _replace_web(stage, seat)
+        elif name == "valkey":
+            await cache.renew(stage, seat)
         else:
-            await _restart(stage, seat)
+            await stage.restart(seat)
 
 
 def _first_of_each_group(stage: Stage, targets: Iterable[steps.Target]) -> list[engines.Seat]:
@@ -99,12 +101,7 @@ async def _replace_web(stage: Stage, seat: engines.Seat) -> None:
     for socket in fronts:
         await haproxy.drain(socket, place)
     try:
-        await _restart(stage, seat)
+        await stage.restart(seat)
     finally:
         for socket in fronts:
             await haproxy.reopen(socket, place)
-
-
-async def _restart(stage: Stage, seat: engines.Seat) -> None:
-    await stage.supervisor.stop_process(seat.server.name, seat.process.name)
-    await stage.supervisor.start_process(seat)

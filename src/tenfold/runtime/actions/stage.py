@@ -35,3 +35,8 @@ class Stage:
                     group.create_task(starting)
         except* errors.EngineFailed as failures:
             raise failures.exceptions[0] from None
+
+    async def restart(self, seat: engines.Seat) -> None:
+        """Stop a process politely and start it with the settings of its seat. Raises EngineFailed."""
+        await self.supervisor.stop_process(seat.server.name, seat.process.name)
+        await self.supervisor.start_process(seat)
