@@ -295,4 +295,4 @@ async def test_first_in_first_out_is_by_reads_that_do_not_count_as_uses(tmp_path
         passed = len([one async for one in scan(touching, "passed-*")])
         used = len([one async for one in scan(touching, "used-*")])
         assert passed < 60, "reads kept them"
-        assert used > 240, "reads did not keep them"
+        assert used > 100, "reads did not keep them"
