@@ -1,4 +1,4 @@
-"""What an app server loads: the service's app, imported and wrapped.
+"""What an app server loads: the service's app, imported and wrapped; in a worker, what handles its messages.
 
 `application` is the factory that the granian engine names. An app that does not import ends its process with one
 readable traceback: starting it again would not help, and the old processes still serve.
@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from tenfold import bindings, errors
 from tenfold.sdk import service
-from tenfold.sdk.asgi import protocol, wrap
+from tenfold.sdk.asgi import answers, protocol, wrap
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that the kernel sends us when our parent dies."""
@@ -42,12 +42,18 @@ class Hosted(wrap.Wrapped):
 
 
 def application() -> Hosted:
-    """The service's app, wrapped. Ends the process (exit code 1) when it cannot be had."""
+    """The service's app, wrapped; a worker's too. Ends the process (exit code 1) when it cannot be had.
+
+    A worker is the app with its lifespan and without its pages: whatever subscribed to messages on import handles them.
+    """
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        found = wrapped(load())
-        return Hosted(found.app, found.service)
+        app = load()
+        if bindings.is_worker():
+            import_subscribers()
+        found = wrapped(app)
+        return Hosted(without_pages(found.app) if bindings.is_worker() else found.app, found.service)
     except errors.TenfoldError as error:
         print(f"tenfold: {error}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
@@ -69,6 +75,32 @@ def load() -> protocol.App:
     if factory:
         return _made(factory)
     return cast(protocol.App, _found(app))
+
+
+def import_subscribers() -> None:
+    """Import the modules of `[workers] imports`: their subscribers register. Raises BadInput, naming the module."""
+    path = bindings.path_from_environment()
+    for name in bindings.load(path).queue.imports if path is not None else ():
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise errors.BadInput(
+                f"workers.imports: {name} does not import: {_story(error)}{_elsewhere(error)}"
+            ) from error
+
+
+def without_pages(app: protocol.App) -> protocol.App:
+    """The app with nothing of it but its lifespan."""
+
+    async def pageless(scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        if scope["type"] == "http":
+            await answers.text(404, "this is a worker: it handles messages and serves no pages").give(send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000, "reason": "this is a worker"})
+        else:
+            await app(scope, receive, send)
+
+    return pageless
 
 
 def wrapped(app: protocol.App) -> wrap.Wrapped:

@@ -99,6 +99,7 @@ class Tenfold:
         """Signed tokens."""
         self.queue = queue.Queue(self.db, self._is_busy)
         """Messages and their subscribers."""
+        self.inflight.messages = self.queue.reading
         made.add(self)
 
     @property

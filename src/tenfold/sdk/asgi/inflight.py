@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenfold import request
 from tenfold.kit import home
@@ -55,6 +55,8 @@ class InFlight:
         self._timer: asyncio.TimerHandle | None = None
         self.entering: Entering | None = None
         """What is done with each request and WebSocket before the app sees it: its session is loaded ahead."""
+        self.messages: Callable[[], dict[str, Any]] = dict
+        """What this process does for the queue, for `/-/load`."""
 
     def open(self) -> None:
         """Let requests in, on the running loop."""

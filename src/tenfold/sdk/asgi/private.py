@@ -37,5 +37,6 @@ def _reading(tracker: inflight.InFlight) -> dict[str, Any]:
         "streams": len(tracker.entered) - len(working),
         "max_requests": tracker.settings.max_requests,
         **tracker.meter.reading(time.monotonic()),
+        "queue": tracker.messages(),
         "counts": counters.reading(),
     }

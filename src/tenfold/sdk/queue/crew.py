@@ -4,7 +4,9 @@ Owned by `queue`. `follow` is called whenever the bindings change, and makes wha
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tenfold.sdk.db import primary
 from tenfold.sdk.queue import handling, running, subscribers, transport
@@ -42,6 +44,18 @@ class Crew:
                 self._runners[key] = self._runner(one, carrier, key)
         if self._runners and self._keeper is None:
             self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="tenfold-queue-keep")
+
+    def reading(self) -> dict[str, Any]:
+        """What this process has in hand and has done in the last ten seconds, as JSON."""
+        runners = list(self._runners.values())
+        done = self._room.meter.reading(time.monotonic()) if self._room is not None else {}
+        return {
+            "in_flight": sum(one.in_flight for one in runners),
+            "waiting": sum(one.waiting for one in runners),
+            "oldest_seconds": round(max((one.oldest_seconds for one in runners), default=0.0), 3),
+            "most_at_once": self._size,
+            **done,
+        }
 
     async def drain(self) -> None:
         """Handle no more; returns when what is under way is handled or given back. Twice is once."""

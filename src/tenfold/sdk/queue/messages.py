@@ -93,9 +93,11 @@ class Taken:
     Transports make their own kind, with what they need to settle it.
     """
 
-    __slots__ = ("attempt", "envelope")
+    __slots__ = ("attempt", "due_at", "envelope")
 
-    def __init__(self, envelope: Envelope, attempt: int) -> None:
+    def __init__(self, envelope: Envelope, attempt: int, due_at: float = 0.0) -> None:
         self.envelope = envelope
         self.attempt = attempt
         """1 for the first try. Also counts tries that ended with the death of their process."""
+        self.due_at = due_at
+        """Since when it could have been handled, in seconds since 1970; 0: not known."""

@@ -165,6 +165,10 @@ class Queue:
             one.update(bound)
         self._news.set()
 
+    def reading(self) -> dict[str, Any]:
+        """What this process does for the queue, for `/-/load`."""
+        return self._crew.reading()
+
     async def drain(self) -> None:
         """Take no more messages; returns when those under way are handled, or given back."""
         self._is_draining = True

@@ -6,11 +6,12 @@ those being handled follows how long handling takes, so that a slow handler hoar
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tenfold.sdk.queue import handling, messages, transport
+from tenfold.sdk.queue import handling, messages, meter, transport
 
 log = logging.getLogger("tenfold.queue")
 
@@ -37,6 +38,7 @@ class Room:
     """How many messages one process handles at once, all subscribers together; and whether it has time at all."""
 
     def __init__(self, size: int, is_busy: Callable[[], bool]) -> None:
+        self.meter = meter.Meter(time.monotonic())
         self._places = asyncio.Semaphore(size)
         self._is_busy = is_busy
 
@@ -93,6 +95,21 @@ class Runner:
     def start(self) -> None:
         """Begin to take messages."""
         self._puller = self._task(self._pull(), "pull")
+
+    @property
+    def in_flight(self) -> int:
+        """Messages that are being handled."""
+        return sum(began is not None for began in self._held.values())
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are held here and not handled yet."""
+        return len(self._waiting)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the one at the head of those that wait has been due."""
+        return _waited(self._waiting[0]) if self._waiting else 0.0
 
     def keep(self) -> None:
         """Say that what is held is still held, except by handlers that do not end."""
@@ -164,12 +181,15 @@ class Runner:
                 self._consumer.give_back(one, 0.0)
                 raise
             began = self._held[one] = _now()
+            waited = _waited(one)
             try:
                 await self._handling.handle(one)
             finally:
                 self._room.leave()
                 self._held.pop(one, None)
-                self._pace += 0.1 * (_now() - began - self._pace)
+                seconds = _now() - began
+                self._pace += 0.1 * (seconds - self._pace)
+                self._room.meter.handled(seconds, waited, time.monotonic())
                 self._changed.set()
 
     async def _next(self) -> messages.Taken:
@@ -187,6 +207,11 @@ class Runner:
         task = asyncio.get_running_loop().create_task(work, name=f"tenfold-queue-{what}-{self._name}")
         task.add_done_callback(_report)
         return task
+
+
+def _waited(one: messages.Taken) -> float:
+    """How long it has been due; tries after the first say nothing about how busy everybody is."""
+    return max(0.0, time.time() - one.due_at) if one.due_at and one.attempt == 1 else 0.0
 
 
 def _report(task: "asyncio.Task[None]") -> None:

@@ -54,8 +54,8 @@ class Pulled(messages.Taken):
 
     __slots__ = ("came_at", "is_settled", "reply")
 
-    def __init__(self, envelope: messages.Envelope, attempt: int, reply: bytes, came_at: float) -> None:
-        super().__init__(envelope, attempt)
+    def __init__(self, envelope: messages.Envelope, source: enveloping.Source, reply: bytes, came_at: float) -> None:
+        super().__init__(envelope, source.attempt, source.published_at)
         self.reply = reply
         self.came_at = came_at
         self.is_settled = False
@@ -168,7 +168,7 @@ class Consuming:
             return
         source = enveloping.source(delivered.reply)
         envelope = enveloping.unpacked(delivered, source)
-        self._waiting.append(Pulled(envelope, source.attempt, delivered.reply, lane.heard_at))
+        self._waiting.append(Pulled(envelope, source, delivered.reply, lane.heard_at))
         self._arrived.set()
 
     def _heard_status(self, lane: "_Lane", status: str, delivered: wire.Delivered) -> None:
