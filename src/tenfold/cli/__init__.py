@@ -34,6 +34,7 @@ COMMANDS = {
     "events": "events",
     "trace": "trace",
     "psql": "psql",
+    "queue": "queue",
     "doctor": "doctor",
     "help": "help",
     "completion": "completion",
@@ -60,6 +61,7 @@ ABOUT = {
     "events": "What happened, and what happens now.",
     "trace": "Show every hop and decision of one request.",
     "psql": "Open psql on the primary, or on a server.",
+    "queue": "What waits for whom, and dead letters.",
     "doctor": "Which engines are installed, and what is in the way.",
     "help": "The reference of tenfold.toml.",
     "completion": "The completion script for bash, zsh or fish.",
@@ -70,7 +72,7 @@ GROUPS = {
     "Develop": ("new", "init", "dev", "run", "migrate", "psql"),
     "Run": ("up", "down", "plan", "apply", "deploy"),
     "Grow": ("grow", "shrink", "load", "server"),
-    "Look": ("status", "events", "logs", "trace", "doctor", "help", "completion"),
+    "Look": ("status", "events", "logs", "trace", "queue", "doctor", "help", "completion"),
 }
 """How `--help` groups the commands."""
 

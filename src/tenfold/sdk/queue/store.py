@@ -23,11 +23,12 @@ Result = TypeVar("Result")
 Work = Callable[[primary.Lease], Awaitable[Result]]
 
 
-async def run(shards: primary.Shards, work: Work[Result], seconds: float = SECONDS) -> Result:
+async def run(shards: primary.Shards, work: Work[Result], seconds: float | None = None) -> Result:
     """What `work` returns, given a lease on the primary; tried again when the connection or the primary goes away.
 
     Raises `StoreUnavailable` when there was none before the time was over: what `work` does may have happened.
     """
+    seconds = SECONDS if seconds is None else seconds
     until = asyncio.get_running_loop().time() + seconds
     tries = 0
     while True:
@@ -49,12 +50,12 @@ async def run(shards: primary.Shards, work: Work[Result], seconds: float = SECON
         await asyncio.sleep(pause)
 
 
-async def fetch(shards: primary.Shards, query: str, *arguments: Any, seconds: float = SECONDS) -> list[Any]:
+async def fetch(shards: primary.Shards, query: str, *arguments: Any, seconds: float | None = None) -> list[Any]:
     """The rows of one statement."""
     return await run(shards, lambda lease: lease.connection.fetch(query, *arguments), seconds)
 
 
-async def execute(shards: primary.Shards, query: str, *arguments: Any, seconds: float = SECONDS) -> str:
+async def execute(shards: primary.Shards, query: str, *arguments: Any, seconds: float | None = None) -> str:
     """The status of one statement."""
     return await run(shards, lambda lease: lease.connection.execute(query, *arguments), seconds)
 
