@@ -297,3 +297,26 @@ async def test_all_sessions_move_and_none_twice(
     assert await source.load(visitors[-1].ticket, now()) is not None
     with pytest.raises(errors.MisuseError, match="from cache to database"):
         await moving.move(bound, "memory", "database")
+
+
+@pytest.mark.parametrize(("source", "target"), [("cache", "database"), ("database", "cache")])
+async def test_what_was_moved_is_forgotten_so_that_no_logout_is_undone_by_moving_back(
+    every: dict[str, stores.Store],
+    cluster: postgres_cluster.Cluster,
+    servers: valkey_servers.Servers,
+    source: str,
+    target: str,
+) -> None:
+    visitors = [Visitor(every[source]) for _ in range(600)]
+    await asyncio.gather(*(one.store.create(one.id, record(a="1"), is_precious=False) for one in visitors))
+    bound = bindings.Bindings(service=bindings.Service(name="shop"), database=cluster.bound, cache=servers.bound)
+    await moving.move(bound, source, target)
+
+    await moving.clear(bound, source)
+
+    assert 0 == await moving.move(bound, source, target)
+    leaving, staying = visitors[0], visitors[-1]
+    await every[target].end(leaving.id, now())
+    await moving.move(bound, target, source)
+    assert await leaving.load() is None
+    assert await staying.load() is not None

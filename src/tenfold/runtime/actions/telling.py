@@ -38,6 +38,7 @@ async def move_sessions(stage: Stage, step: steps.MoveSessions) -> None:
     count = await moving.move(bound, step.source, step.target)
     text = f"{count} sessions were moved from the {step.source} to the {step.target}"
     stage.journal.say("sessions_moved", text)
+    await moving.clear(bound, step.source)
     await _tell(stage, effects.moved(publish.told_in(bound), step))
 
 

@@ -1,7 +1,7 @@
 """Copying every live session from one store to another, for a store that is about to stop.
 
-Called by the runtime's step MoveSessions, in the runtime's process. Makes its own connections, and changes nothing in
-the store that it copies from.
+Called by the runtime's step MoveSessions, in the runtime's process, on connections of its own. `move` changes nothing
+in the store that it copies from; `clear` forgets what it held.
 """
 
 import logging
@@ -60,6 +60,30 @@ async def move(bound: bindings.Bindings, source: str, target: str) -> int:
     return moved
 
 
+async def clear(bound: bindings.Bindings, store: str) -> None:
+    """Forget all sessions in `store`, from which they were all moved, while it is still told as `former`.
+
+    What stays there would be old one day: a session that is ended in its new store must not come back when the service
+    moves back. May be called again; raises what `move` raises.
+    """
+    async with AsyncExitStack() as opened:
+        if store == "database":
+            rows = db.Database()
+            opened.push_async_callback(rows.stop)
+            assert bound.database is not None
+            await rows.start(bound.database)
+            while (await rows.execute(FORGET, BATCH)) != "DELETE 0":
+                pass
+        else:
+            servers = client.Client()
+            opened.push_async_callback(servers.stop)
+            await servers.start(bound.cache)
+            await _ensure_whole(servers)
+            async for keys in _keys(servers):
+                with _mapped():
+                    await servers.many([("UNLINK", key) for key in keys], timeout=CALL_SECONDS, repeat=True)
+
+
 async def _ensure_whole(servers: client.Client) -> None:
     async def look() -> bool:
         return servers.is_whole
@@ -70,14 +94,21 @@ async def _ensure_whole(servers: client.Client) -> None:
 
 async def _in_cache(servers: client.Client) -> AsyncIterator[Batch]:
     """What lives on each primary. A session that comes while this runs may be missed: it is the target's already."""
+    async for keys in _keys(servers):
+        with _mapped():
+            answers = await servers.many([("HGETALL", key) for key in keys], timeout=CALL_SECONDS, repeat=True)
+        yield [*_living(keys, answers)]
+
+
+async def _keys(servers: client.Client) -> AsyncIterator[Sequence[bytes]]:
+    """The keys of all sessions, those that are over included."""
     for one in servers.primaries():
         cursor = b"0"
         while True:
             with _mapped():
                 asked = ("SCAN", cursor, "MATCH", f"{cached.PREFIX}*", "COUNT", BATCH)
                 cursor, keys = await servers.call_on(one, *asked, timeout=CALL_SECONDS)
-                answers = await servers.many([("HGETALL", key) for key in keys], timeout=CALL_SECONDS, repeat=True)
-            yield [*_living(keys, answers)]
+            yield keys
             if cursor == b"0":
                 break
 
@@ -135,6 +166,8 @@ NEXT = f"""
 select id, {database.COLUMNS_READ} from tenfold.session
  where id > $1 and not is_over and expires_at > now() order by id limit $2
 """
+
+FORGET = "delete from tenfold.session where id = any (array(select id from tenfold.session limit $1))"
 
 ADOPT_ALL = """
 with taken as (
