@@ -163,14 +163,25 @@ async def test_on_a_database_where_nothing_happens_any_more_a_session_gets_past_
     cluster: postgres_cluster.Cluster,
 ) -> None:
     """The log stands still exactly where the session has left it, and equal is not enough."""
-    async with processes_with_floors.running(cluster, 1) as [process]:
+    async with processes_with_floors.running(cluster, 1, None, cluster.primary) as [process]:
         old = await loaded(process, "a", "product:5")
-        async with process.db.transaction() as tx:
-            await tx.execute("update counter set value = value + 1 where id = 5")
-        assert tx.at is not None
 
-        assert await process.floors.reach(tx.at, asyncio.get_running_loop().time() + 10)
-        assert Verdict.FRESH == process.floors.judge(old, tx.at)
+        async def write() -> position.Position:
+            async with process.db.transaction() as tx:
+                await tx.execute("update counter set value = value + 1 where id = 5")
+            assert tx.at is not None
+            return tx.at
+
+        async def is_newer() -> bool:
+            serving = request.Request(is_known=True, seen=position.Positions().raised([wanted]))
+            stamp = await process.floors.stamp(serving, asyncio.get_running_loop().time() + 5)
+            return process.floors.judge(entry(stamp, 1), wanted) is Verdict.FRESH
+
+        wanted = await write()
+        assert await process.floors.reach(wanted, asyncio.get_running_loop().time() + 10)
+        assert Verdict.FRESH == process.floors.judge(old, wanted)
+        wanted = await write()
+        assert await clock.until(is_newer, seconds=10, pause_seconds=0.01), "what has no tags, by its stamp alone"
 
 
 async def test_many_who_must_catch_up_at_once_cost_two_rounds(processes: list[Process]) -> None:
