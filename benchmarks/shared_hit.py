@@ -3,7 +3,7 @@
 Interleaves the ways of getting the same values from the same servers, in one process on uvloop, so that what else the
 machine does hits all alike: redis-py's asyncio client with hiredis and a pool as large as the tasks need; tf.valkey,
 with its deadlines, redirects and reconnects; and the whole hit of the cache in the servers, decoded and checked.
-Prints medians and ratios. `--primaries 3` uses a cluster, `--bytes` the size of the values.
+Prints medians and ratios. `--bytes` is the size of the values.
 
 Needs `pip install -r benchmarks/requirements.lock`.
 """
@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import redis.asyncio
-import redis.asyncio.cluster
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from support import valkey_servers
+from tenfold import position
 from tenfold.sdk import valkey
+from tenfold.sdk.cache import entries, shared
 
 KEYS = 1000
 
@@ -55,9 +56,19 @@ async def measure(servers: valkey_servers.Servers, arguments: argparse.Namespace
     await client.start(servers.bound)
     await client.call("PING", timeout=10)
     await client.many([("SET", f"product:{number}", b"x" * arguments.bytes) for number in range(KEYS)])
+    cache = shared.Shared(client)
+    now, until = time.time(), asyncio.get_running_loop().time() + 3600
+    at = position.Position(0, 1, 1, 1)
+    entry = entries.Entry(b"x" * arguments.bytes, at, (1, 2), now, now + 3600, now + 3600)
+    for number in range(KEYS):
+        await cache.set(f"product:{number}", entry, None)
     for tasks in arguments.tasks:
         other = rival(servers, tasks)
-        ways: dict[str, Get] = {"redis-py": other.get, "tf.valkey": lambda key: client.call("GET", key)}
+        ways: dict[str, Get] = {
+            "redis-py": other.get,
+            "tf.valkey": lambda key: client.call("GET", key),
+            "tf.cache, shared hit": lambda key: cache.find(key, until, usable),
+        }
         seen: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(arguments.rounds + 1):
             for name, get in ways.items():
@@ -69,13 +80,16 @@ async def measure(servers: valkey_servers.Servers, arguments: argparse.Namespace
     await client.stop()
 
 
+def usable(_: entries.Entry) -> bool:
+    """As the floors would say."""
+    return True
+
+
 def rival(servers: valkey_servers.Servers, tasks: int) -> Any:
     """redis-py's client for these servers."""
     first = servers.servers[0]
     account = {"host": first.host, "port": valkey_servers.PORT, "max_connections": max(tasks, 10)}
     account |= {"username": valkey_servers.USER, "password": valkey_servers.PASSWORD}
-    if servers.primaries > 1:
-        return redis.asyncio.cluster.RedisCluster(**account)
     return redis.asyncio.Redis(**account)
 
 
@@ -93,7 +107,7 @@ def report(tasks: int, seen: dict[str, list[float]]) -> None:
 async def main(arguments: argparse.Namespace) -> None:
     """Start the servers, measure, print."""
     with tempfile.TemporaryDirectory(prefix="tenfold-bench-") as folder:
-        async with valkey_servers.started(Path(folder), arguments.network, arguments.primaries) as servers:
+        async with valkey_servers.started(Path(folder), arguments.network) as servers:
             await measure(servers, arguments)
 
 
@@ -102,7 +116,6 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", type=int, nargs="+", default=[1, 50])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.3, help="of each way in each round")
-    parser.add_argument("--primaries", type=int, default=1)
     parser.add_argument("--bytes", type=int, default=100)
     parser.add_argument("--network", type=int, default=63, help="the second number of 127.N.0.0/16")
     uvloop.run(main(parser.parse_args()))

@@ -5,7 +5,7 @@ by the server's own clock, because entries travel between servers. It never hold
 """
 
 import zlib
-from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 
@@ -17,8 +17,7 @@ MAGIC = b"tf1"
 _HEAD = len(MAGIC) + 4
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One cached value. A value itself: nothing of it ever changes."""
 
     packed: bytes
@@ -72,7 +71,7 @@ def decode(data: bytes) -> Entry:
         at, slots, made_at, fresh_until, dies_at, cost, packed = _decoder.decode(body)
     except msgspec.DecodeError as error:
         raise DamagedError(str(error)) from error
-    stamp = None if at is None else position.Position(*at)
+    stamp = None if at is None else _position(*at)
     return Entry(packed, stamp, slots, made_at, fresh_until, dies_at, cost)
 
 
@@ -80,3 +79,6 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(
     tuple[tuple[int, int, int, int] | None, tuple[int, ...], float, float, float, float, bytes]
 )
+
+_position = lru_cache(maxsize=4096)(position.Position)
+"""Many entries reflect the same position, and to make one costs more than the rest of reading an entry."""

@@ -9,8 +9,9 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from tenfold.sdk.cache import eviction, expiry, values
 from tenfold.sdk.cache.entries import Entry
@@ -50,7 +51,7 @@ class Kept:
 
     def __init__(self, key: str, entry: Entry, codec: values.Codec, value: Any, *, is_live: bool) -> None:
         self.key = key
-        self.entry = replace(entry, packed=b"") if is_live else entry
+        self.entry = msgspec.structs.replace(entry, packed=b"") if is_live else entry
         self.decode = codec.decode
         self.is_live = is_live
         self.value = value if is_live else None
@@ -217,10 +218,12 @@ class Local:
 
 
 def size_of(value: Any) -> int:
-    """What a value that nobody can change takes, with what is in it. What many values share is counted for each."""
+    """What a value takes, with what is in it. What many values share is counted for each."""
     size = sys.getsizeof(value)
-    if isinstance(value, tuple | frozenset):
+    if isinstance(value, tuple | frozenset | list | set):
         return size + sum(map(size_of, value))
+    if isinstance(value, dict):
+        return size + sum(size_of(key) + size_of(one) for key, one in value.items())
     names = getattr(type(value), "__struct_fields__", None) or getattr(type(value), "__dataclass_fields__", None)
     if names is not None:
         return size + sum(size_of(getattr(value, name)) for name in names)

@@ -21,12 +21,23 @@ Names = tuple[str, str]
 """The name of an entry and that of its lease."""
 
 
-def of(key: str) -> Names:
-    """The names of a key's entry and lease. A key with braces gets a hash tag of its own, for both to share."""
+def tag(key: str) -> str:
+    """What decides where in a cluster a key's entry and lease are: the key, or its digest when it has braces."""
     if "{" in key or "}" in key or not key:
-        tag = hashlib.sha256(key.encode()).hexdigest()[:16]
-        return f"tf:c:{{{tag}}}{key}", f"tf:l:{{{tag}}}{key}"
-    return f"tf:c:{{{key}}}", f"tf:l:{{{key}}}"
+        return hashlib.sha256(key.encode()).hexdigest()[:16]
+    return key
+
+
+def entry(key: str, its_tag: str) -> str:
+    """The name of a key's entry, by the key and its tag."""
+    return f"tf:c:{{{key}}}" if its_tag is key else f"tf:c:{{{its_tag}}}{key}"
+
+
+def of(key: str) -> Names:
+    """The names of a key's entry and lease."""
+    its_tag = tag(key)
+    name = entry(key, its_tag)
+    return name, f"tf:l:{name[5:]}"
 
 
 def stamp(at: position.Position | None) -> str:

@@ -66,29 +66,36 @@ class Shared:
 
     async def get(self, key: str, until: float) -> entries.Entry | None:
         """The entry of a key, or None."""
-        name = names.of(key)[0]
-        return self._read(name, await self._look(name, until) or b"")
+        found = await self.find(key, until, _is_anything, is_loading=False)
+        return found if isinstance(found, entries.Entry) else None
 
     async def find(
-        self, key: str, until: float, is_usable: Callable[[entries.Entry], bool]
+        self, key: str, until: float, is_usable: Callable[[entries.Entry], bool], *, is_loading: bool = True
     ) -> entries.Entry | Lease | None:
-        """An entry that is usable, or else the lease to load it; None when there is no time or no server."""
-        name = names.of(key)[0]
-        stored = await self._look(name, until)
-        while stored is not None:
-            entry = self._read(name, stored)
-            if entry is not None and is_usable(entry):
-                self._hits += 1
-                return entry
-            try:
-                taken = await self._leases.take(key, stored[: names.HEAD], until)
-            except valkey.ValkeyError as error:
-                self._trouble(error)
-                return None
-            if not isinstance(taken, bytes):
-                self._misses += 1
-                return taken
-            stored = taken
+        """An entry that is usable, or else the lease to load it; None when there is no time or no server.
+
+        Who will not load (`is_loading`) gets no lease, and does not wait for another's.
+        """
+        tag = names.tag(key)
+        name = names.entry(key, tag)
+        try:
+            stored = await self._servers.call(
+                "GET", name, key=tag, timeout=leases.ASK_SECONDS, until=until, repeat=True, hurry=True
+            )
+            while True:
+                entry = self._read(name, stored) if stored else None
+                if entry is not None and is_usable(entry):
+                    self._hits += 1
+                    return entry
+                taken = await self._leases.take(key, (stored or b"")[: names.HEAD], until) if is_loading else None
+                if not isinstance(taken, bytes):
+                    self._misses += 1
+                    return taken
+                stored = taken
+        except valkey.Away:
+            self._away += 1
+        except valkey.ValkeyError as error:
+            self._trouble(error)
         return None
 
     async def lease(self, key: str) -> Lease | None:
@@ -148,22 +155,8 @@ class Shared:
             if isinstance(outcome, valkey.ValkeyError):
                 self._trouble(outcome)
 
-    async def _look(self, name: str, until: float) -> bytes | None:
-        """What is stored, empty when nothing is. None on trouble."""
-        if not self._is_well(name):
-            return None
-        seconds = min(until - asyncio.get_running_loop().time(), leases.ASK_SECONDS)
-        try:
-            found: bytes | None = await self._servers.call("GET", name, timeout=seconds, repeat=True)
-        except valkey.ValkeyError as error:
-            self._trouble(error)
-            return None
-        return found or b""
-
     def _read(self, name: str, stored: bytes) -> entries.Entry | None:
         """The entry that was stored, if it is one and still lives. What is damaged is thrown away."""
-        if not stored:
-            return None
         try:
             found = entries.decode(stored[names.STAMP :])
         except entries.DamagedError as error:
@@ -190,6 +183,10 @@ class Shared:
             "cache.shared_misses": self._misses,
             "cache.shared_away": self._away,
         }
+
+
+def _is_anything(_: entries.Entry) -> bool:
+    return True
 
 
 def _stored(entry: entries.Entry) -> bytes:

@@ -5,6 +5,6 @@
 
 from tenfold.sdk.valkey.client import Client
 from tenfold.sdk.valkey.scripts import Script
-from tenfold.sdk.valkey.trouble import Refused, Unavailable, ValkeyError
+from tenfold.sdk.valkey.trouble import Away, Refused, Unavailable, ValkeyError
 
-__all__ = ["Client", "Refused", "Script", "Unavailable", "ValkeyError"]
+__all__ = ["Away", "Client", "Refused", "Script", "Unavailable", "ValkeyError"]

@@ -6,6 +6,7 @@ Made by `sdk/service`, one a `Tenfold`; used by `sdk/cache`, `sdk/sessions` and 
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
@@ -76,28 +77,34 @@ class Client:
         self,
         *parts: command.Part,
         key: str | bytes | None = None,
-        timeout: float | None = None,
+        timeout: float = CALL_SECONDS,
+        until: float = math.inf,
         repeat: bool = False,
+        hurry: bool = False,
     ) -> "asyncio.Future[Any]":
         """Send a command; what is returned is to be awaited for its answer.
 
         `key` says which server gets it: the second part, unless it is given. With `repeat` it is sent again when the
         connection breaks before the answer came: for what may happen twice. Redirects and servers that are loading
-        are dealt with, up to `timeout` (seconds).
+        are dealt with, up to `timeout` (seconds) from now and the loop's time `until`. In a `hurry` it fails at once
+        where no quick answer can be hoped for.
         """
         found, loop = self._cluster, self._loop
         if found is None or loop is None:
             raise trouble.Unavailable(f"{parts[0]!s}: the client is not started")
         if key is None:
             key = parts[1] if len(parts) > 1 else b""  # type: ignore[assignment]
-        until = loop.time() + (CALL_SECONDS if timeout is None else timeout)
-        one = command.Command(parts, loop.create_future(), until, slots.of(key))  # type: ignore[arg-type]
+        one = command.Command(parts, loop.create_future(), min(loop.time() + timeout, until), slots.of(key))  # type: ignore[arg-type]
         one.may_repeat = repeat
+        if hurry:
+            owner = found.owners[one.slot]
+            if owner is None or not owner.is_well:
+                raise trouble.Away(f"{parts[0]!s}: the server of its key is away")
         found.dispatch(one)
         return one.future
 
     async def many(
-        self, commands: Iterable[tuple[command.Part, ...]], *, timeout: float | None = None, repeat: bool = False
+        self, commands: Iterable[tuple[command.Part, ...]], *, timeout: float = CALL_SECONDS, repeat: bool = False
     ) -> list[Any]:
         """The answers to all these commands, sent at once, each to its server. An error is in its place, not raised."""
         sent = [self.call(*parts, timeout=timeout, repeat=repeat) for parts in commands]
@@ -117,14 +124,14 @@ class Client:
         return self._cluster.primaries if self._cluster is not None else ()
 
     def call_on(
-        self, asked: server.Server, *parts: command.Part, timeout: float | None = None
+        self, asked: server.Server, *parts: command.Part, timeout: float = CALL_SECONDS
     ) -> "asyncio.Future[Any]":
         """As `call`, to this very server; its redirects are errors."""
         if self._cluster is None:
             raise trouble.Unavailable(f"{parts[0]!s}: the client is not started")
-        return self._cluster.ask(asked, parts, CALL_SECONDS if timeout is None else timeout)
+        return self._cluster.ask(asked, parts, timeout)
 
-    async def every(self, *parts: command.Part, timeout: float | None = None) -> list[Any]:
+    async def every(self, *parts: command.Part, timeout: float = CALL_SECONDS) -> list[Any]:
         """The answers of all primaries. Raises the first error, after all have answered or failed.
 
         `Unavailable` when no primary is known.
@@ -144,7 +151,7 @@ class Client:
         script: scripts.Script,
         *args: command.Part,
         keys: tuple[str | bytes, ...],
-        timeout: float | None = None,
+        timeout: float = CALL_SECONDS,
         repeat: bool = False,
     ) -> Any:
         """What a script returns. All its keys must be of one slot."""
@@ -188,15 +195,14 @@ class Client:
     # Connections of one's own
 
     @contextlib.asynccontextmanager
-    async def dedicated(self, key: str | bytes, *, timeout: float | None = None) -> AsyncIterator[dedicated.Dedicated]:
+    async def dedicated(self, key: str | bytes, *, timeout: float = CALL_SECONDS) -> AsyncIterator[dedicated.Dedicated]:
         """A connection of one's own to the server that holds this key: for WAIT, WAITAOF and commands that block."""
-        seconds = CALL_SECONDS if timeout is None else timeout
         if self.owner(key) is None:
-            await self.call("PING", key=key, timeout=seconds, repeat=True)  # it waits until somebody owns the key
+            await self.call("PING", key=key, timeout=timeout, repeat=True)  # it waits until somebody owns the key
         found, owner = self._cluster, self.owner(key)
         if found is None or owner is None:
             raise trouble.Unavailable("a connection of its own: no server holds the key")
-        async with self._dedicated.lend(owner, found, seconds) as lent:
+        async with self._dedicated.lend(owner, found, timeout) as lent:
             yield lent
 
     # What the cluster tells

@@ -82,11 +82,18 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.received_at = self._loop.time()
         self.is_silent = False
-        reader = self._reader
+        next_answer, pending = self._reader.gets, self.pending
         try:
-            reader.feed(data)
-            while (answer := reader.gets()) is not _NOTHING:
-                self._take(answer)
+            self._reader.feed(data)
+            while (answer := next_answer()) is not _NOTHING:
+                kind = type(answer)
+                if kind is hiredis.PushNotification and not self._is_answer(answer):
+                    continue
+                answered = pending.popleft()
+                if kind is trouble.Refused:
+                    self._owner.refused(answered, answer)
+                elif not answered.future.done():
+                    answered.future.set_result(answer)
         except (hiredis.HiredisError, IndexError) as error:
             self.abort(f"what it says is not the protocol of Valkey ({error})")
             return
@@ -106,16 +113,8 @@ class Connection(asyncio.Protocol):
             left, self._why or (f"the connection broke ({error})" if error else "it closed the connection")
         )
 
-    def _take(self, answer: Any) -> None:
-        kind = type(answer)
-        if kind is hiredis.PushNotification:
-            if answer[0] == b"message":
-                self._owner.pushed(answer[1], answer[2])
-                return
-            if answer[0] not in _ANSWERS:
-                return
-        answered = self.pending.popleft()
-        if kind is trouble.Refused:
-            self._owner.refused(answered, answer)
-        elif not answered.future.done():
-            answered.future.set_result(answer)
+    def _is_answer(self, push: list[Any]) -> bool:
+        """Whether a push answers a command; if it is a message, its listeners are told."""
+        if push[0] == b"message":
+            self._owner.pushed(push[1], push[2])
+        return push[0] in _ANSWERS

@@ -16,8 +16,8 @@ Address = tuple[str, int]
 def of(key: str | bytes) -> int:
     """The slot of a key: of what stands between its first `{` and the next `}`, unless that is nothing."""
     data = key.encode() if isinstance(key, str) else key
-    start = data.find(b"{")
-    if start >= 0:
+    if b"{" in data:
+        start = data.find(b"{")
         end = data.find(b"}", start + 1)
         if end > start + 1:
             data = data[start + 1 : end]

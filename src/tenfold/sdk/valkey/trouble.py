@@ -17,6 +17,10 @@ class Unavailable(ValkeyError):  # noqa: N818 - the name says more than Unavaila
         super().__init__(f"{message}; {'a write may have happened' if is_unknown else 'nothing was sent'}")
 
 
+class Away(Unavailable):
+    """The server is known to be away, and the command was in a hurry."""
+
+
 class Refused(ValkeyError):  # noqa: N818 - the name says more than RefusedError
     """The server answered with an error, and nothing has happened. Made by the parser from the error's text.
 
