@@ -11,6 +11,7 @@ from tenfold import bindings, errors, position, request
 from tenfold.sdk import counters, db
 from tenfold.sdk.cache import cached as recipes
 from tenfold.sdk.cache import (
+    fetching,
     floors,
     keys,
     loading,
@@ -232,11 +233,11 @@ class Cache:
 
     def _ask(
         self, key: str, load: Callable[[], Awaitable[Any]] | None = None, **rules: Unpack[policy.Rules]
-    ) -> reading.Ask:
+    ) -> fetching.Ask:
         name = keys.check(key).partition(":")[0]
         found = policy.of(**rules)
         tags = tuple(dict.fromkeys(keys.check_tags(found.tags)))
-        return reading.Ask(key, name, found, values.codec(rules.get("type")), tags, load)
+        return fetching.Ask(key, name, found, values.codec(rules.get("type")), tags, load)
 
     def _note(self, key: str) -> None:
         """Remember how far the nodes had come when this request missed the key."""

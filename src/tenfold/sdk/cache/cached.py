@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 
 from tenfold import errors, request
 from tenfold.sdk import db
-from tenfold.sdk.cache import keys, loads, local, native, parts, policy, reading, values
+from tenfold.sdk.cache import fetching, keys, loads, local, native, parts, policy, reading, values
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -76,13 +76,13 @@ class Recipe:
         """The key of a call."""
         return keys.check(self.pattern.fill(self._named(args, kwargs)))
 
-    def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> reading.Ask:
+    def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fetching.Ask:
         """A call as a question. Raises `MisuseError` when the arguments do not fit, `TooLarge` for a key too long."""
         named = self._named(args, kwargs)
         key = keys.check(self.pattern.fill(named))
         tags = tuple(dict.fromkeys(keys.check(one.fill(named), "tag") for one in self._tags))
         load = functools.partial(self.function, *args, **kwargs)
-        return reading.Ask(key, self.pattern.text, self.policy, self.codec, tags, load)
+        return fetching.Ask(key, self.pattern.text, self.policy, self.codec, tags, load)
 
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if self._is_plain and not kwargs and len(args) == len(self.names):

@@ -25,6 +25,11 @@ class Verdict(Enum):
     UNTRUSTED = "the news of what is stale do not come in"
     """`reach` helps, if the database can be asked; then judge again."""
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether the floors could not say."""
+        return self is Verdict.BEHIND or self is Verdict.UNTRUSTED
+
 
 class Floors(Protocol):
     """Up to where what is cached under a tag or a key is stale."""

@@ -6,6 +6,7 @@ Called by `loads` and `cache`. A `Codec` is made once for a declared type: the a
 
 import dataclasses
 import enum
+import functools
 import types
 import typing
 from collections.abc import Callable
@@ -69,6 +70,11 @@ class Typed:
                 f"cache: {type(value).__module__}.{type(value).__qualname__} found where "
                 f"{_shown(self._declared)} was declared: {error}; return what the annotation says"
             ) from error
+        if type(found) is not type(value) and _has_fields(type(value)):
+            raise errors.NotEncodable(
+                f"cache: {type(value).__qualname__} found where {_shown(self._declared)} was declared: it would come "
+                f"back as {type(found).__qualname__}; declare {type(value).__qualname__}"
+            )
         if self._is_open and found != value:
             raise errors.NotEncodable(
                 f"cache: a {_shown(self._declared)} found that comes back as another one: where `Any` is declared only "
@@ -95,6 +101,14 @@ def codec(declared: Any) -> Codec:
 
     Raises `NotEncodable` for a type that cannot be read back from bytes.
     """
+    try:
+        return _codec(declared)
+    except TypeError:  # a type that cannot be hashed is looked at each time
+        return _codec.__wrapped__(declared)
+
+
+@functools.lru_cache(maxsize=1024)
+def _codec(declared: Any) -> Codec:
     if declared is None or isinstance(declared, typing.TypeVar) or _is_plain(declared):
         return UNTYPED
     try:
@@ -136,20 +150,23 @@ def given(decode: Callable[[bytes], Any], data: bytes) -> Any:
     return decode(data)
 
 
-def is_fixed_type(declared: Any) -> bool:
-    """Whether no value of this type can be changed, nor anything in it."""
+def is_fixed_type(declared: Any, above: tuple[Any, ...] = ()) -> bool:
+    """Whether no value of this type can be changed, nor anything in it. `above`: the types that it is a part of."""
+    if declared in above:
+        return True
+    above = (*above, declared)
     origin, arguments = typing.get_origin(declared), typing.get_args(declared)
     if origin in (typing.Union, types.UnionType, tuple, frozenset):
-        return all(one is Ellipsis or is_fixed_type(one) for one in arguments)
+        return all(one is Ellipsis or is_fixed_type(one, above) for one in arguments)
     if origin is typing.Literal:
         return True
     if origin is typing.Annotated:
-        return is_fixed_type(arguments[0])
+        return is_fixed_type(arguments[0], above)
     if not isinstance(declared, type):
         return False
     if declared in native.FIXED or issubclass(declared, enum.Enum):
         return True
-    return _is_frozen(declared) and all(is_fixed_type(one) for one in _fields(declared))
+    return _is_frozen(declared) and all(is_fixed_type(one, above) for one in _fields(declared))
 
 
 def _is_frozen(declared: type) -> bool:
@@ -189,7 +206,9 @@ def _reachable(declared: Any, seen: set[Any]) -> list[Any]:
 
 
 def _has_fields(declared: Any) -> bool:
-    return isinstance(declared, type) and (dataclasses.is_dataclass(declared) or issubclass(declared, msgspec.Struct))
+    return isinstance(declared, type) and (
+        dataclasses.is_dataclass(declared) or issubclass(declared, msgspec.Struct) or _is_model(declared)
+    )
 
 
 def _is_model(declared: Any) -> bool:
