@@ -93,6 +93,32 @@ async def test_a_message_goes_with_its_transaction_or_not_at_all(database: db.Da
     assert got[0].position[0].lsn >= tx.at.lsn
 
 
+async def test_processes_wake_each_other(
+    database: db.Database, cluster: postgres_cluster.Cluster, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("POLL_SECONDS", "DEAF_SECONDS"):
+        monkeypatch.setattr(f"tenfold.sdk.queue.postgres.transport.{name}", 600.0)
+    here, there = queue.Queue(database), queue.Queue(database)
+    got: list[int] = []
+
+    @there.subscriber(subject)
+    async def work(message: Message[int]) -> None:
+        got.append(message.payload)
+
+    async with running(there), running(here):
+        await until(lambda: _consumer(there).is_hungry and _postgres(there)._listening.is_alive)
+        await here.publish(subject, 7)
+        await until(lambda: got == [7])
+
+
+def _postgres(of: queue.Queue) -> Any:
+    return of._carrier_of("postgres")
+
+
+def _consumer(of: queue.Queue) -> Any:
+    return _postgres(of)._poll.consumers[0]
+
+
 async def test_publishing_adds_one_round_trip_and_the_commit_waits_for_nothing(
     database: db.Database, subject: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tenfold.sdk.db import primary
-from tenfold.sdk.queue import handling, running, subscribers, transport
+from tenfold.sdk.queue import handling, running, subscribers, tasks, transport
 
 DRAIN_SECONDS = 8.0
 """How long messages that are being handled may take when this process ends; then they are given back."""
@@ -43,7 +43,7 @@ class Crew:
             if key not in self._runners:
                 self._runners[key] = self._runner(one, carrier, key)
         if self._runners and self._keeper is None:
-            self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="tenfold-queue-keep")
+            self._keeper = tasks.begin("keep", self._keep())
 
     def reading(self) -> dict[str, Any]:
         """What this process has in hand and has done in the last ten seconds, as JSON."""
@@ -62,8 +62,7 @@ class Crew:
         runners, self._runners = list(self._runners.values()), {}
         await asyncio.gather(*(one.drain(DRAIN_SECONDS) for one in runners))
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            await tasks.end([self._keeper])
             self._keeper = None
 
     def _runner(self, one: subscribers.Subscriber, carrier: transport.Transport, key: Key) -> running.Runner:

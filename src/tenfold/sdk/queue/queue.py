@@ -9,7 +9,7 @@ postgres, nats          the transports
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -27,6 +27,7 @@ from tenfold.sdk.queue import (
     relay,
     subscribers,
     subscriptions,
+    tasks,
     transport,
 )
 from tenfold.sdk.queue.postgres import transport as postgres
@@ -152,7 +153,7 @@ class Queue:
             ("sweep", self._relay.sweep()),
             ("keep-up", self._keep_up()),
         ):
-            self._tasks.append(_task(what, work))
+            self._tasks.append(tasks.begin(what, work))
         try:
             await asyncio.wait_for(first.wait(), START_SECONDS)
         except TimeoutError:
@@ -179,10 +180,8 @@ class Queue:
         if self._tasks:
             await self.drain()
             await self._relay.finish(FINISH_SECONDS)
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        found, self._tasks = self._tasks, []
+        await tasks.end(found)
         carriers, self._carriers = self._carriers, {}
         await asyncio.gather(*(one.stop() for one in carriers.values()))
 
@@ -278,14 +277,3 @@ def _policy(
         if value <= 0:
             raise errors.MisuseError(f"subscriber {subject}: {name}={value:g} found, a positive number expected")
     return subscribers.Policy(retries, backoff.Backoff(pause, max(pause, most_pause)), timeout, keeps_dead)
-
-
-def _task(name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-    task = asyncio.get_running_loop().create_task(work, name=f"tenfold-queue-{name}")
-    task.add_done_callback(_report)
-    return task
-
-
-def _report(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("%s ended by itself: the queue does not work in this process", task.get_name(), exc_info=error)

@@ -5,15 +5,11 @@ those being handled follows how long handling takes, so that a slow handler hoar
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
-from tenfold.sdk.queue import handling, messages, meter, transport
-
-log = logging.getLogger("tenfold.queue")
+from tenfold.sdk.queue import handling, messages, meter, tasks, transport
 
 AHEAD_SECONDS = 0.1
 """Messages for so long a time are held ready."""
@@ -94,7 +90,7 @@ class Runner:
 
     def start(self) -> None:
         """Begin to take messages."""
-        self._puller = self._task(self._pull(), "pull")
+        self._puller = tasks.begin(f"pull-{self._name}", self._pull())
 
     @property
     def in_flight(self) -> int:
@@ -167,7 +163,7 @@ class Runner:
             if not idle.done():
                 idle.set_result(None)
         while len(self._workers) < min(self._concurrency, len(self._held)):
-            worker = self._task(self._work(), "handle")
+            worker = tasks.begin(f"handle-{self._name}", self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
 
@@ -203,21 +199,10 @@ class Runner:
                     self._idle = deque(one for one in self._idle if one is not idle)
         return self._waiting.popleft()
 
-    def _task(self, work: Coroutine[Any, Any, None], what: str) -> "asyncio.Task[None]":
-        task = asyncio.get_running_loop().create_task(work, name=f"tenfold-queue-{what}-{self._name}")
-        task.add_done_callback(_report)
-        return task
-
 
 def _waited(one: messages.Taken) -> float:
     """How long it has been due; tries after the first say nothing about how busy everybody is."""
     return max(0.0, time.time() - one.due_at) if one.due_at and one.attempt == 1 else 0.0
-
-
-def _report(task: "asyncio.Task[None]") -> None:
-    """A worker that ends by itself is a flaw of ours, or a handler raised what no program survives: say so."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("%s ended: this process handles fewer messages", task.get_name(), exc_info=error)
 
 
 def _now() -> float:

@@ -25,7 +25,8 @@ update tenfold.delivery d
    set attempt = attempt + 1, leased_until = now() + $4::interval, available_at = now() + $4::interval
   from ({due}) due
  where d.group_name = $1 and d.id = due.id
-returning d.id, d.subject, d.key, d.payload, d.headers::text as headers, d.position, d.attempt, d.number
+returning d.id, d.subject, d.key, d.payload, d.headers::text as headers, d.position, d.attempt, d.number,
+          extract(epoch from d.created_at)::float8 as due_at
 """
 
 _FREE = """
@@ -113,7 +114,9 @@ class Consumer:
         rows = await self._claim_keys(most) if self.subscription.is_ordered else []
         if len(rows) < most:
             rows += await self._claim(self._free, most - len(rows))
-        return [messages.Taken(outbox.envelope(row), row["attempt"]) for row in sorted(rows, key=_number)]
+        return [
+            messages.Taken(outbox.envelope(row), row["attempt"], row["due_at"]) for row in sorted(rows, key=_number)
+        ]
 
     def acknowledge(self, taken: messages.Taken) -> None:
         self._settlements.acknowledge(self.subscription.group, taken)

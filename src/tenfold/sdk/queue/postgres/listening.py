@@ -64,7 +64,7 @@ class Listening:
             await connection.add_listener(CHANNEL, lambda *said: self._woken(said[-1]))
             self._say(is_alive=True)
             while not connection.is_closed():
-                await connection.execute("", timeout=ALIVE_SECONDS)
+                await connection.execute("select 1", timeout=ALIVE_SECONDS)
                 await asyncio.sleep(ALIVE_SECONDS)
         finally:
             self._say(is_alive=False)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from tenfold import bindings
 from tenfold.sdk.db import primary
-from tenfold.sdk.queue import messages, outbox, store, transport
+from tenfold.sdk.queue import messages, outbox, store, tasks, transport
 from tenfold.sdk.queue.postgres import consuming, listening, settling
 
 POLL_SECONDS = 1.0
@@ -65,10 +65,8 @@ class Postgres:
         self._changed()
 
     async def stop(self) -> None:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        found, self._tasks = self._tasks, []
+        await tasks.end(found)
 
     async def subscribe(self, subscriptions: Sequence[transport.Subscription]) -> None:
         """Nothing to do: the rows of tenfold.subscription, which the core writes for every transport, are enough."""
@@ -122,8 +120,4 @@ class Postgres:
             self._poll.seconds = POLL_SECONDS if self._listening.is_alive else DEAF_SECONDS
 
     def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._settlements.run(), name="tenfold-queue-settle"),
-            loop.create_task(self._listening.run(), name="tenfold-queue-listen"),
-        ]
+        self._tasks = [tasks.begin("settle", self._settlements.run()), tasks.begin("listen", self._listening.run())]
