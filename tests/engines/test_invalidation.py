@@ -7,7 +7,9 @@ import signal
 import statistics
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from support import (
@@ -243,22 +245,35 @@ async def test_a_commit_that_would_not_wait_for_the_disk_waits_when_it_invalidat
 
 
 async def test_while_its_channel_is_broken_a_process_trusts_nothing_but_the_database(
-    cluster: postgres_cluster.Cluster, processes: list[Process]
+    cluster: postgres_cluster.Cluster, processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = processes
     old = await loaded(there, "a", "product:11")
-    version = there.floors.version
+    gate, listen = asyncio.Event(), asyncpg.Connection.add_listener
+
+    async def later(*what: Any) -> None:
+        await gate.wait()
+        await listen(*what)
+
+    async def has_noticed() -> bool:
+        return not there.floors.is_sure
+
+    monkeypatch.setattr(asyncpg.Connection, "add_listener", later)
     await cluster.primary.sql(
         "select count(pg_terminate_backend(pid)) from pg_stat_activity where query ilike 'listen%' or query ilike $1",
         "%unnest(slots)%",
     )
-
-    async def has_noticed() -> bool:
-        return there.floors.version > version
-
     assert await clock.until(has_noticed, seconds=10, pause_seconds=0.0005)
     await here.floors.invalidate(tags=["product:11"])
-    assert there.floors.judge(old, None) is not Verdict.FRESH or not there.floors.is_sure
+    assert Verdict.UNTRUSTED == there.floors.judge(old, None)
+    assert await there.floors.reach(None, asyncio.get_running_loop().time() + 10)
+    assert Verdict.STALE == there.floors.judge(old, None), "for a moment after a reading"
+
+    async def is_over() -> bool:
+        return there.floors.judge(old, None) is Verdict.UNTRUSTED
+
+    assert await clock.until(is_over, seconds=10, pause_seconds=0.005)
+    gate.set()
     await there.until_trusted()
     assert Verdict.STALE == there.floors.judge(old, None)
 

@@ -6,7 +6,7 @@ database has been read since it became so, from the primary; or for a moment aft
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tenfold import errors, position, request
 from tenfold.sdk import counters
@@ -44,7 +44,8 @@ class Floors(table.Table):
         return self.is_trusted and self._lending is None
 
     async def start(self) -> None:
-        """Begin to follow. Neither the database nor the cache's servers need to answer."""
+        """Begin to follow, from nothing. Neither the database nor the cache's servers need to answer."""
+        self.forget()
         shard = self._database.shards.by_number.get(self.shard)
         if shard is not None:
             shard.turned = self.turned
@@ -114,6 +115,12 @@ class Floors(table.Table):
             await tx.invalidate(tags=tags, keys=keys)
 
         await self._database.run(record)
+
+    def raise_to(self, floor: position.Position, slots: Iterable[int]) -> None:
+        """What is cached under these slots is stale up to the floor."""
+        if self.timeline and (floor.epoch, floor.timeline) > (self.epoch, self.timeline):
+            self.turned()
+        super().raise_to(floor, slots)
 
     def enter(self, epoch: int, timeline: int) -> bool:
         """Go on to a newer timeline, if it is one."""

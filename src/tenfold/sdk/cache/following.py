@@ -12,6 +12,8 @@ import asyncio
 import logging
 from typing import Any, Protocol
 
+import asyncpg
+
 from tenfold import errors, position, request
 from tenfold.sdk import counters
 from tenfold.sdk.cache import table
@@ -61,6 +63,7 @@ class Following:
         self._next: _Round | None = None
         self._owner = owner
         self.rounds = 0
+        self._has_told = False
 
     async def reach(self, wanted: position.Position | None, until: float, *, is_primary: bool = False) -> bool:
         """One round that begins after this call, on a node that has come to `wanted`. False when it fails."""
@@ -92,7 +95,11 @@ class Following:
         at = position.Position(shard.number, epoch, sighting.timeline, sighting.lsn)
         self._floors.enter(epoch, sighting.timeline)
         since = self._floors.since
-        rows = await connection.fetch(READ, since or 0, OVERDUE_SECONDS, timeout=ROUND_SECONDS)
+        try:
+            rows = await connection.fetch(READ, since or 0, OVERDUE_SECONDS, timeout=ROUND_SECONDS)
+        except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError) as error:
+            self._tell_unmigrated(error)
+            raise
         is_replica = not sighting.is_primary
         is_complete = self._floors.learn(map(_row, rows), at, is_replica=is_replica, since=since)
         self.rounds += 1
@@ -103,6 +110,12 @@ class Following:
         if not is_complete or (is_primary and is_replica):
             return False
         return wanted is None or position.reached(at, wanted, shard.history)
+
+    def _tell_unmigrated(self, error: Exception) -> None:
+        """Without the table nothing is ever given from the cache: say so, once."""
+        if not self._has_told:
+            self._has_told = True
+            log.warning("the cache cannot be used: %s; run `tenfold migrate`", error)
 
     async def stop(self) -> None:
         """End the rounds; whoever waits for one is told False."""

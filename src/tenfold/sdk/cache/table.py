@@ -14,7 +14,6 @@ and nobody sees it yet, and whoever reads then has a stamp that the floor may be
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from tenfold import position
@@ -31,7 +30,6 @@ NEVER = 2**63
 _KEY, _TAG = zlib.crc32(b"tenfold key "), zlib.crc32(b"tenfold tag ")
 
 
-@lru_cache(maxsize=65_536)
 def slot_of_tag(tag: str) -> int:
     """The slot of a tag: the same in every process, whatever its Python's hash seed."""
     return zlib.crc32(tag.encode(errors="surrogatepass"), _TAG) & (SLOTS - 1)
@@ -57,6 +55,11 @@ class Table:
         self.shard = shard
         self.version = 0
         """Rises with every floor that is raised, and whenever trust is won or lost."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing again: the database may be another one."""
+        self.version += 1
         self.is_trusted = False
         """Whether every floor that is raised anywhere arrives here."""
         self.epoch = 0
@@ -125,8 +128,11 @@ class Table:
         return left_at is not None and min(wanted.lsn, left_at) < self._complete
 
     def raise_to(self, floor: position.Position, slots: Iterable[int]) -> None:
-        """What is cached under these slots is stale up to the floor. A newer timeline than ours begins with it."""
-        self.enter(floor.epoch, floor.timeline)
+        """What is cached under these slots is stale up to the floor.
+
+        It may be of a timeline that nobody was seen on yet: that only the database is believed (`learn`). Of another
+        epoch it is not needed: an older one's entries are stale anyway, and with a newer one everything is read anew.
+        """
         if floor.epoch == self.epoch:
             self._raise([(slot, self._clamped(floor.timeline, floor.lsn)) for slot in slots])
 
