@@ -150,14 +150,10 @@ class Servers:
         """The living server that leads a stream; a dead leader is followed within ten seconds."""
 
         async def look() -> str:
-            for one in self.servers:
-                try:
-                    held = await admin.streams(one.seat) if one.machine is not None else ()
-                except errors.EngineFailed:
-                    continue
-                for known in held:
-                    if known.name == stream and known.leader and self.server(known.leader).machine is not None:
-                        return known.leader
+            living = [one.seat for one in self.servers if one.machine is not None]
+            for known in await admin.streams(living):
+                if known.name == stream and known.leader in [seat.server.name for seat in living]:
+                    return known.leader
             return ""
 
         leader = await clock.until(look, seconds=30, pause_seconds=0.1)
@@ -169,13 +165,23 @@ class Servers:
         assert await clock.until(self._is_ready, seconds=seconds, pause_seconds=0.05), self.servers[0].log()
 
     async def _is_ready(self) -> bool:
-        for one in self.servers:
-            if one.machine is None:
-                continue
+        living = [one for one in self.servers if one.machine is not None]
+        roles = []
+        for one in living:
             health = await nats.ENGINE.probe(one.seat)
             if not health.is_ready or (await one.monitor("/healthz")).get("status") != "ok":
                 return False
-        return True
+            if health.role == "leader" and not await _sees(one, len(living) - 1):
+                return False
+            roles.append(health.role)
+        return "leader" in roles or "single" in roles
+
+
+async def _sees(leader: Server, followers: int) -> bool:
+    """Whether it would put a stream on so many others: what came back is not believed at once."""
+    group = (await leader.monitor("/jsz")).get("meta_cluster", {})
+    well = [one for one in group.get("replicas") or () if one.get("current") and not one.get("offline")]
+    return len(well) >= followers
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 Leaders are given away by the server itself when it is stopped, see `command`.
 """
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One stream, as a server that holds it counts."""
+    """One stream."""
 
     name: str
     leader: str
@@ -56,12 +58,32 @@ async def facts(seat: engines.Seat) -> snapshot.QueueNode | None:
     )
 
 
-async def streams(seat: engines.Seat) -> tuple[Stream, ...]:
-    """The streams that this server holds. Raises EngineFailed when it does not answer.
+async def streams(seats: Sequence[engines.Seat]) -> tuple[Stream, ...]:
+    """All streams that these servers hold, by name; each, and each consumer, as the server that leads it counts.
 
-    A stream's consumers are counted by its leader: ask the server that leads it.
+    A server that does not answer is left out, and what it alone leads is told as another knows it.
     """
-    _, said = await monitor.ask(seat, "/jsz", streams="true", consumers="true")
+    said = await asyncio.gather(*(_held(seat) for seat in seats))
+    found: dict[str, Stream] = {}
+    consumers: dict[tuple[str, str], Consumer] = {}
+    for seat, held in zip(seats, said, strict=True):
+        for stream in held:
+            if stream.leader == seat.server.name or stream.name not in found:
+                found[stream.name] = stream
+            for one in stream.consumers:
+                if one.leader == seat.server.name or (stream.name, one.name) not in consumers:
+                    consumers[stream.name, one.name] = one
+    return tuple(
+        dataclasses.replace(found[name], consumers=tuple(consumers[key] for key in sorted(consumers) if key[0] == name))
+        for name in sorted(found)
+    )
+
+
+async def _held(seat: engines.Seat) -> tuple[Stream, ...]:
+    try:
+        _, said = await monitor.ask(seat, "/jsz", streams="true", consumers="true")
+    except errors.EngineFailed:
+        return ()
     return tuple(_stream(one, seat) for one in _details(said))
 
 
