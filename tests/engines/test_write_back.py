@@ -182,7 +182,7 @@ async def test_when_the_servers_refuse_or_are_gone_the_database_keeps_the_puts(
 
 
 async def test_what_the_servers_hold_is_moved_into_the_database_before_they_stop(
-    database: postgres_cluster.Cluster, servers: valkey_servers.Servers
+    database: postgres_cluster.Cluster, servers: valkey_servers.Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def flush(tx: Any, puts: Any) -> None:
         raise errors.StoreUnavailable("not now")
@@ -190,15 +190,25 @@ async def test_what_the_servers_hold_is_moved_into_the_database_before_they_stop
     async with started(database, servers.bound) as here:
         bought = here.all.make("bought", flush=flush, seconds=0.2, durable="replica")
         await asyncio.gather(*(bought.put(str(number), 1) for number in range(700)))
-        late = asyncio.gather(*(bought.put(str(number), 1) for number in range(700, 720)))
-        await asyncio.sleep(0.001)  # under way, when the process is told that there are no servers any more
-        here.client.update(bindings.Cache())
-        await late
-        assert 700 <= await moving.move(database.bound, servers.bound) + counted("in_database")
+        lend, moved = here.client.dedicated, 0
+
+        @asynccontextmanager
+        async def lend_late(key: str, *, timeout: float) -> AsyncIterator[Any]:
+            """While a put is about to be sent, everything else has left the servers."""
+            nonlocal moved
+            async with lend(key, timeout=timeout) as own:
+                here.client.update(bindings.Cache())
+                moved = await moving.move(database.bound, servers.bound)
+                yield own
+
+        monkeypatch.setattr(here.client, "dedicated", lend_late)
+        await bought.put("700", 1)
+        assert 700 == moved
 
     async with started(database) as here:
         assert await here.all.make("bought", flush=cache_process.flush, seconds=0.2).drain()
-        assert {number: 1 for number in range(720)} == await flushed(database)
+        assert {number: 1 for number in range(701)} == await flushed(database)
+    assert 1 == await moving.move(database.bound, servers.bound)  # the late one, which is in both places
     assert 0 == await moving.move(database.bound, servers.bound)
 
 

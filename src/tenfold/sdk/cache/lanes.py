@@ -31,6 +31,9 @@ ASK_MILLISECONDS = 25
 MISTRUST_SECONDS = 2.0
 """How long a lane is left alone after it could not keep a batch: waiting for a replica that is gone takes long."""
 
+STOP_SECONDS = 5.0
+"""How long the puts that are under way have when the process stops."""
+
 Fallback = Callable[[Sequence[journal.Written]], Awaitable[None]]
 
 
@@ -58,8 +61,13 @@ class Lane:
         await kept
 
     async def settled(self) -> None:
-        """Return when nothing is under way any more."""
-        while self._under_way:
+        """Return when nothing is under way any more; what takes too long is broken off, and its callers get that."""
+        until = asyncio.get_running_loop().time() + STOP_SECONDS
+        while self._under_way and (left := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._under_way, timeout=left)
+        for task in self._under_way:
+            task.cancel()
+        if self._under_way:
             await asyncio.wait(self._under_way)
 
     def _kick(self) -> None:

@@ -76,7 +76,7 @@ class Client:
     def call(
         self,
         *parts: command.Part,
-        key: str | bytes | None = None,
+        key: command.Part | None = None,
         timeout: float = CALL_SECONDS,
         until: float = math.inf,
         repeat: bool = False,
@@ -93,8 +93,8 @@ class Client:
         if found is None or loop is None:
             raise trouble.Unavailable(f"{parts[0]!s}: the client is not started")
         if key is None:
-            key = parts[1] if len(parts) > 1 else b""  # type: ignore[assignment]
-        one = command.Command(parts, loop.create_future(), min(loop.time() + timeout, until), slots.of(key))  # type: ignore[arg-type]
+            key = parts[1] if len(parts) > 1 else b""
+        one = command.Command(parts, loop.create_future(), min(loop.time() + timeout, until), slots.of(key))
         one.may_repeat = repeat
         if hurry:
             owner = found.owners[one.slot]
@@ -236,7 +236,8 @@ class Client:
         def heard(answer: "asyncio.Future[Any]") -> None:
             one.asked_channels.discard(channel)
             if answer.cancelled() or answer.exception() is not None:
-                return  # asked again when the map is learnt again, which every trouble begins
+                asyncio.get_running_loop().call_later(CALL_SECONDS, self._changed)
+                return
             if one.connection is made:
                 one.channels.add(channel)
             self._changed()

@@ -13,9 +13,9 @@ COUNT = 16384
 Address = tuple[str, int]
 
 
-def of(key: str | bytes) -> int:
+def of(key: str | bytes | float) -> int:
     """The slot of a key: of what stands between its first `{` and the next `}`, unless that is nothing."""
-    data = key.encode() if isinstance(key, str) else key
+    data = key if isinstance(key, bytes) else str(key).encode()
     if b"{" in data:
         start = data.find(b"{")
         end = data.find(b"}", start + 1)
