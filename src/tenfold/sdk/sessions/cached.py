@@ -8,6 +8,7 @@ replica before they count (`valkey/assured`). Every script may be repeated, so a
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -77,9 +78,15 @@ return 1
 """)
 
 FORGET = scripts.Script("""
-if redis.call('HEXISTS', KEYS[1], '@over') == 1 then return 0 end
-return redis.call('DEL', KEYS[1])
+if redis.call('HEXISTS', KEYS[1], '@over') == 1 then return 1 end
+local mine = redis.call('HGET', KEYS[1], '@')
+if mine and cjson.decode(mine).changed_at > tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+return 1
 """)
+
+_END_OF_TIME = 1e12
+"""Later than any change: Lua has no word for infinity that all agree on."""
 
 
 class Own(msgspec.Struct):
@@ -132,8 +139,8 @@ class CachedStore:
         mark = f"{now!r} {secrets.token_hex(8)}"
         await self._run(CLOSE, one, _life(records.OVER_SECONDS), mark, "end", is_assured=True)
 
-    async def forget(self, one: records.Id) -> None:
-        await self._run(FORGET, one)
+    async def forget(self, one: records.Id, changed_by: float = math.inf) -> bool:
+        return bool(await self._run(FORGET, one, repr(min(changed_by, _END_OF_TIME))))
 
     def cookie(self, one: records.Id, record: records.Record) -> str:
         return one.text

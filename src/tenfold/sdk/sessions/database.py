@@ -7,6 +7,7 @@ know is looked for on the primary.
 """
 
 import logging
+import math
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -75,7 +76,14 @@ on conflict (id) do update set
 where not mine.is_over
 """
 
-FORGET = "delete from tenfold.session where id = $1 and not is_over"
+FORGET = """
+with gone as (
+    delete from tenfold.session
+     where id = $1 and not is_over and extract(epoch from changed_at)::float8 < $2::float8 + 0.0005)
+select exists (
+    select from tenfold.session
+     where id = $1 and not is_over and extract(epoch from changed_at)::float8 >= $2::float8 + 0.0005)
+"""
 
 PRUNE = """
 delete from tenfold.session where id in (
@@ -130,8 +138,8 @@ class DatabaseStore:
         await self._write(END, one.digest, now, now + records.OVER_SECONDS)
         await self._until_seen()
 
-    async def forget(self, one: records.Id) -> None:
-        await self._write(FORGET, one.digest)
+    async def forget(self, one: records.Id, changed_by: float = math.inf) -> bool:
+        return not await self._write(FORGET, one.digest, changed_by)
 
     def cookie(self, one: records.Id, record: records.Record) -> str:
         return one.text

@@ -4,6 +4,7 @@ Needs a balancer that sends each client to the same web server. What a process h
 the sessions that were used least recently go.
 """
 
+import math
 from collections import OrderedDict
 
 from tenfold.sdk import counters
@@ -72,10 +73,14 @@ class MemoryStore:
         over = records.Record({}, None, now, now, now + records.OVER_SECONDS, is_over=True)
         self._put(one.digest, over)
 
-    async def forget(self, one: records.Id) -> None:
+    async def forget(self, one: records.Id, changed_by: float = math.inf) -> bool:
         mine = self._records.get(one.digest)
-        if mine is not None and not mine.is_over:
-            self._remove(one.digest)
+        if mine is None or mine.is_over:
+            return True
+        if mine.changed_at > changed_by:
+            return False
+        self._remove(one.digest)
+        return True
 
     def cookie(self, one: records.Id, record: records.Record) -> str:
         return one.text

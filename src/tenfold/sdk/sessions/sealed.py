@@ -5,6 +5,7 @@ reads its session. What one request changes replaces what another has changed at
 last is the session.
 """
 
+import math
 from collections.abc import Callable
 
 from tenfold.sdk.sessions import records, sealing
@@ -50,8 +51,9 @@ class SealedStore:
     async def end(self, one: records.Id, now: float) -> None:
         await self._revoke(one, now)
 
-    async def forget(self, one: records.Id) -> None:
+    async def forget(self, one: records.Id, changed_by: float = math.inf) -> bool:
         """The client has it until the response gives it another cookie."""
+        return True
 
     def cookie(self, one: records.Id, record: records.Record) -> str:
         return self._seal().close(one, record)

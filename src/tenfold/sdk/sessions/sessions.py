@@ -129,7 +129,7 @@ class Sessions:
         return serving.visit  # type: ignore[no-any-return]
 
     async def _leave(self, serving: request.Request, stay: Stay, status: int) -> request.Headers:
-        headers = await stay.visit.keep(status) if stay.visit is not None else []
+        headers = await stay.visit.keep(status, self._current()) if stay.visit is not None else []
         if stay.principal and serving.has_written:
             await self._remembered.note(stay.principal, serving)
         return headers

@@ -5,6 +5,7 @@ them must pass.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -54,8 +55,8 @@ class Store(Protocol):
     async def end(self, one: records.Id, now: float) -> None:
         """The session is over: on return no copy of it lives here, and none can be brought back."""
 
-    async def forget(self, one: records.Id) -> None:
-        """It has moved to another store."""
+    async def forget(self, one: records.Id, changed_by: float = math.inf) -> bool:
+        """It has moved to another store as it was then. False when it has changed here since: it must move again."""
 
     def cookie(self, one: records.Id, record: records.Record) -> str:
         """The cookie's value for a session of this store."""
@@ -85,8 +86,8 @@ class Stores:
                     continue
                 if store is self.current or record.is_over:
                     return Found(record, store)
-                if await self._move(store, ticket, record):
-                    return Found(record, self.current)
+                if moved := await self._move(store, ticket, record, now):
+                    return Found(moved, self.current)
         return None
 
     async def change(self, found: Found, one: records.Id, changes: records.Changes, at: float, until: float) -> bool:
@@ -120,14 +121,21 @@ class Stores:
         is_outdated = record.changed_at < ticket.sealed.changed_at and any(one.is_in_cookie for one in self._all)
         return None if is_outdated else record
 
-    async def _move(self, source: Store, ticket: records.Ticket, record: records.Record) -> bool:
-        """Move it here. False when somebody else has just done it, or ended it: ask again."""
+    async def _move(
+        self, source: Store, ticket: records.Ticket, record: records.Record, now: float
+    ) -> records.Record | None:
+        """Move it here, and say what has moved. None when somebody else has just done it, or ended it: ask again."""
         if not await self.current.adopt(ticket.id, record):
-            return False
+            return None
         counters.add("sessions.moved")
-        if not self.current.is_in_cookie:  # until the client has the sealed cookie, its old one must do
-            await source.forget(ticket.id)
-        return True
+        if self.current.is_in_cookie:  # until the client has the sealed cookie, its old one must do
+            return record
+        while not await source.forget(ticket.id, record.changed_at):  # a process behind us has changed it meanwhile
+            newer = await source.load(ticket, now)
+            if newer is None or newer.is_over or not await self.current.adopt(ticket.id, newer):
+                return None
+            record = newer
+        return record
 
     def _from(self, first: Store) -> list[Store]:
         """Where a session may be that was in `first` a moment ago."""

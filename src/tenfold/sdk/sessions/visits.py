@@ -58,14 +58,17 @@ class Visit:
                 self.session = session.Session(self, self._found.record if self._found else None)
         return self.session
 
-    async def keep(self, status: int) -> request.Headers:
+    async def keep(self, status: int, setting: Setting) -> request.Headers:
         """Keep what has changed, before the response begins; the headers that the client needs.
 
         A response of 500 or above keeps nothing at all, not even a logout: its client is told that it failed.
+        `setting` is the service's now: while the request was under way its stores may have become others.
         """
         mine = self.session
         if mine is None:
             return []
+        if setting is not self._setting:
+            await self._follow(setting)
         headers: request.Headers = [(b"vary", b"cookie")]
         if status < 500:
             headers += await self._kept(mine)
@@ -108,6 +111,17 @@ class Visit:
             self._is_parted = now < found.record.changed_at + PARTING_SECONDS
         else:
             self._found = found
+
+    async def _follow(self, setting: Setting) -> None:
+        """Find the session where it is by now: what is written to where it was would not move with it."""
+        self._setting = setting
+        if self._found is None or self._ticket is None or self._found.store is setting.stores.current:
+            return
+        found = await setting.stores.load(self._ticket, self._now())
+        if found is not None and not found.record.is_over:
+            self._found = found
+        else:  # it ended meanwhile; there is nothing for changes to be merged into
+            self._found = stores.Found(self._found.record, setting.stores.current)
 
     def _id(self) -> records.Id:
         """The id that the session has after this request."""
