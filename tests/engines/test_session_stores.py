@@ -2,9 +2,12 @@
 Valkey cluster."""
 
 import asyncio
+import os
 import re
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -15,7 +18,7 @@ from tenfold.kit import clock
 from tenfold.sdk import counters, db
 from tenfold.sdk.sessions import cached, database, memory, moving, records, sealed, sealing, stores
 from tenfold.sdk.tokens import revocations
-from tenfold.sdk.valkey import client
+from tenfold.sdk.valkey import assured, client
 
 pytestmark = pytest.mark.anyio
 
@@ -267,6 +270,36 @@ async def _tag_of(owner: valkey_servers.Server, key: str) -> str:
         if any(first <= slot <= last for first, last in mine):
             return f"t{number}"
     raise AssertionError(key)
+
+
+async def test_a_login_and_a_logout_in_the_cache_wait_for_a_replica(
+    every: dict[str, stores.Store], servers: valkey_servers.Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assured, "REPLICA_SECONDS", 20.0)
+    visitor, store = Visitor(every["cache"]), every["cache"]
+    replica = await servers.replica_of(await servers.primary_of(cached.key(visitor.id.digest)))
+
+    for act in (visitor.begin(record(principal="user-7")), store.end(visitor.id, now())):
+        async with frozen(replica):
+            acting = asyncio.ensure_future(act)
+            done, _ = await asyncio.wait([acting], timeout=0.5)
+            assert not done, "acknowledged by one server alone"
+        await acting
+
+
+@asynccontextmanager
+async def frozen(server: valkey_servers.Server) -> AsyncIterator[None]:
+    """This server stands still, and its connections stay open."""
+    assert server.machine is not None
+    inner = re.search(r"process_id:(\d+)", await server.ask("INFO", "server"))
+    assert inner is not None
+    found = server.machine.outside(int(inner[1]))
+    assert found is not None
+    os.kill(found.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(found.pid, signal.SIGCONT)
 
 
 async def test_all_sessions_move_and_none_twice(

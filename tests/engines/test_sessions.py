@@ -215,6 +215,16 @@ async def test_what_is_kept_of_a_request_that_fails(web: session_sites.Web, stor
     assert {"a": "1", "b": "1", "status": "404", "principal": None} == await read(visitor)
 
 
+async def test_a_session_is_kept_while_the_app_has_a_transaction_open(web: session_sites.Web) -> None:
+    web.use(bindings.Sessions(store="database"))
+    visitor = web.visitor()
+
+    for _ in range(2):
+        assert 204 == (await visitor.post("/inside")).status_code
+
+    assert {"inside": "1", "principal": None} == await read(visitor)
+
+
 @pytest.mark.parametrize("store", ALL)
 async def test_a_session_that_is_too_large_is_not_kept(
     web: session_sites.Web, store: str, caplog: pytest.LogCaptureFixture
@@ -268,6 +278,7 @@ async def test_a_logout_is_seen_by_every_copy_before_it_is_answered(
         await visitor.post("/login", params={"as": "user-7"})
         cookies = session_sites.stolen(visitor)
         assert {"principal": "user-7"} == await read(web.visitor(cookies)), "the primary is asked for what a copy lacks"
+        await cluster.until_caught_up()  # from here on the copy shows somebody who is logged in
 
         await visitor.post("/logout")
 

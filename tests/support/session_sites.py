@@ -101,6 +101,14 @@ class Web:
         names = await self.tf.db.fetch("select name from effect order by id")
         return JSONResponse([row[0] for row in names])
 
+    async def page_inside(self, request: Request) -> Response:
+        """The response begins while a transaction is open, as with a FastAPI `yield` dependency."""
+        (await self.tf.session(request))["inside"] = "1"
+        async with self.tf.db.transaction() as tx:
+            await tx.execute("insert into effect (name) values ('inside')")
+            await Response(status_code=204)(request.scope, request.receive, request._send)
+        return _Sent()
+
     async def page_plain(self, request: Request) -> Response:
         return Response(status_code=204)
 
@@ -109,6 +117,13 @@ class Web:
             return JSONResponse((await self.tf.session(request)).csrf)
         await self.tf.csrf(request)
         return JSONResponse(dict(await request.form()))
+
+
+class _Sent(Response):
+    """What a handler returns that has sent its response."""
+
+    async def __call__(self, *_: object) -> None:
+        pass
 
 
 @asynccontextmanager

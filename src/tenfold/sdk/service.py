@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from tenfold import bindings, errors, request
+from tenfold import bindings, errors
+from tenfold.request import current
 from tenfold.sdk import addresses, db, watch
 from tenfold.sdk.asgi import idempotency, inflight, protocol, settings, wrap
 from tenfold.sdk.cache import cache as caching
@@ -78,23 +79,6 @@ class Tenfold:
         """Values kept to be read again."""
         self.sessions = sessions.Sessions(self.db, self.valkey)
         """Visitors' sessions; `tf.session(request)` is the one of a request."""
-        self.session: dependencies.Dependency[session.Session] = dependencies.Dependency(self.sessions.of)
-        """`await tf.session(request)`: the session of this request, loaded once, kept before the response begins.
-
-        `request` may be FastAPI's, Starlette's, Litestar's or Django's, the ASGI scope, or nothing inside a request; in
-        FastAPI `Annotated[Session, Depends(tf.session)]` is the same. `request.session` works after it. Raises
-        StoreUnavailable or another TryAgain when the store does not answer.
-        """
-        self.csrf: dependencies.Dependency[None] = dependencies.Dependency(self.sessions.check, takes_request=True)
-        """`await tf.csrf(request)`: raises CsrfFailed, answered 403, unless the request is safe (GET, HEAD, OPTIONS,
-        TRACE) or brings `session.csrf` in the header X-CSRF-Token or the form's field csrf_token. A FastAPI dependency
-        too: `dependencies=[Depends(tf.csrf)]`.
-        """
-        self.remember: dependencies.Dependency[None] = dependencies.Dependency(self._remember)
-        """`await tf.remember("user-7")`: this request reads nothing older than what that principal has written, with
-        whatever client. For clients that keep neither cookies nor the position header; without an argument, or as a
-        FastAPI dependency, it is the principal that `Tenfold(principal=...)` names.
-        """
         self.tokens = tokens.Tokens(self.db, self.valkey)
         """Signed tokens."""
         self.queue = queue.Queue(self.db, self._is_busy)
@@ -127,6 +111,37 @@ class Tenfold:
                 return app
             raise errors.MisuseError("this app is wrapped by another Tenfold already; make one, and share it")
         return wrap.Wrapped(app, self)
+
+    @dependencies.offered
+    async def session(self, request: Any = None) -> session.Session:
+        """The session of this request: loaded once, kept before the response begins.
+
+        `request` may be FastAPI's, Starlette's, Litestar's or Django's, the ASGI scope, or nothing inside a request; in
+        FastAPI `Annotated[Session, Depends(tf.session)]` is the same. `request.session` works after it. Raises
+        StoreUnavailable or another TryAgain when the store does not answer.
+        """
+        return await self.sessions.of(request)
+
+    @dependencies.offered_with_request
+    async def csrf(self, request: Any = None) -> None:
+        """Raise CsrfFailed, answered 403, unless the request is safe (GET, HEAD, OPTIONS, TRACE) or brings
+        `session.csrf`, in the header X-CSRF-Token or in the form's field csrf_token.
+
+        A FastAPI dependency too: `dependencies=[Depends(tf.csrf)]`. Without `request` it looks at the header alone.
+        """
+        await self.sessions.check(request)
+
+    @dependencies.offered
+    async def remember(self, principal: str | None = None) -> None:
+        """From here on this request reads nothing older than what the principal has written, with whatever client.
+
+        For clients that keep neither cookies nor the position header. Without an argument, and as a FastAPI dependency,
+        it is the principal that `Tenfold(principal=...)` names.
+        """
+        serving = current()
+        if principal is None and serving is not None:
+            principal = self.settings.principal(serving.scope)
+        await self.sessions.remember(principal or "")
 
     async def start(self) -> None:
         """Read the bindings and start what hangs on them. A second start counts, and wants a second stop.
@@ -228,12 +243,6 @@ class Tenfold:
         self.tokens.update(service)
         self.inflight.entering = self.sessions.entering
         self.queue.update(found.queue)
-
-    async def _remember(self, principal: str | None) -> None:
-        serving = request.current()
-        if principal is None and serving is not None:
-            principal = self.settings.principal(serving.scope)
-        await self.sessions.remember(principal or "")
 
     def _effective(self) -> bindings.Bindings:
         """The bindings; outside the runtime what stands for them."""
