@@ -5,6 +5,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tenfold.sdk.cache import eviction
 
@@ -18,6 +19,9 @@ class Item:
     key: str
     size: int = 1
     uses: int = 0
+    level: int = 0
+    before: Any = None
+    after: Any = None
 
 
 def zipf(shifts: int = 0) -> list[str]:

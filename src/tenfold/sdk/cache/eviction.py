@@ -4,9 +4,9 @@ Made by `local`, which knows what is in the cache and how large it is; these kno
 entry's `uses`, and calls `touched` where a policy has one: nothing else happens on the way of a hit.
 """
 
-from collections import OrderedDict
+from array import array
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 MOST_LOOKED_AT = 32
 """So many entries are looked at for one victim: who makes room waits for no long search."""
@@ -14,16 +14,54 @@ MOST_LOOKED_AT = 32
 MOST_USES = 3
 """S3-FIFO counts no further."""
 
+GHOSTS = 65_536
+"""So many keys S3-FIFO remembers at most; 1 MiB a process."""
+
 SMALL = 0.1
 """The part of the bytes that S3-FIFO gives to what is new."""
 
 
 class Item(Protocol):
-    """What is kept, as far as it matters here."""
+    """What is kept, as far as it matters here. The links and the level are this module's."""
 
     key: str
     size: int
     uses: int
+    level: int
+    before: Any
+    after: Any
+
+
+class Queue:
+    """Items in a circle of links, oldest first. It grows without a pause, however long it is, which no table does."""
+
+    __slots__ = ("after", "before")
+
+    def __init__(self) -> None:
+        self.before: Any = self
+        self.after: Any = self
+
+    def __bool__(self) -> bool:
+        return self.after is not self
+
+    def add(self, item: Item) -> None:
+        """At the end."""
+        last = self.before
+        item.before, item.after = last, self
+        last.after = self.before = item
+
+    def pop(self) -> Item:
+        """Take out the oldest. There must be one."""
+        item: Item = self.after
+        remove(item)
+        return item
+
+
+def remove(item: Item) -> None:
+    """Take it out of whatever queue it is in."""
+    before, after = item.before, item.after
+    before.after, after.before = after, before
+    item.before = item.after = None
 
 
 class Eviction(Protocol):
@@ -48,19 +86,10 @@ class Fifo:
     touched: Callable[[Item], None] | None = None
 
     def __init__(self) -> None:
-        self._queue: OrderedDict[Item, None] = OrderedDict()
-
-    def add(self, item: Item) -> None:
-        """At the end."""
-        self._queue[item] = None
-
-    def remove(self, item: Item) -> None:
-        """Wherever it is."""
-        del self._queue[item]
-
-    def victim(self) -> Item:
-        """The oldest."""
-        return self._queue.popitem(last=False)[0]
+        self._queue = Queue()
+        self.add = self._queue.add
+        self.remove = remove
+        self.victim = self._queue.pop
 
 
 class Lru(Fifo):
@@ -68,7 +97,17 @@ class Lru(Fifo):
 
     def __init__(self) -> None:
         super().__init__()
-        self.touched = self._queue.move_to_end
+        queue = self._queue
+
+        def touched(item: Item) -> None:
+            before, after = item.before, item.after
+            if after is not queue:
+                before.after, after.before = after, before
+                last = queue.before
+                item.before, item.after = last, queue
+                last.after = queue.before = item
+
+        self.touched = touched
 
 
 class Lfu:
@@ -81,33 +120,35 @@ class Lfu:
     touched: Callable[[Item], None] | None = None
 
     def __init__(self) -> None:
-        self._levels: dict[int, OrderedDict[Item, None]] = {}
-        self._level_of: dict[Item, int] = {}
+        self._levels: dict[int, Queue] = {}
         self._lowest = 0
 
     def add(self, item: Item) -> None:
-        """On the lowest level."""
-        self._put(item, item.uses)
+        """On the level of its uses: the lowest, when it is new."""
+        item.level = item.uses
+        queue = self._levels.get(item.level)
+        if queue is None:
+            queue = self._levels[item.level] = Queue()
+        queue.add(item)
+        self._lowest = min(self._lowest, item.level)
 
     def remove(self, item: Item) -> None:
         """From whatever level it is on."""
-        level = self._level_of.pop(item)
-        items = self._levels[level]
-        del items[item]
-        if not items:
-            del self._levels[level]
+        remove(item)
+        if not self._levels[item.level]:
+            del self._levels[item.level]
 
     def victim(self) -> Item:
         """The first that is on its true level, from the lowest up."""
         best = self._first()
         for _ in range(MOST_LOOKED_AT):
             item = self._first()
-            if item.uses == self._level_of[item]:
+            if item.uses == item.level:
                 best = item
                 break
             best = min(best, item, key=lambda one: one.uses)
             self.remove(item)
-            self._put(item, item.uses)
+            self.add(item)
         self.remove(best)
         return best
 
@@ -115,12 +156,8 @@ class Lfu:
         """The oldest on the lowest level that has any."""
         if self._lowest not in self._levels:
             self._lowest = min(self._levels)
-        return next(iter(self._levels[self._lowest]))
-
-    def _put(self, item: Item, level: int) -> None:
-        self._levels.setdefault(level, OrderedDict())[item] = None
-        self._level_of[item] = level
-        self._lowest = min(self._lowest, level)
+        found: Item = self._levels[self._lowest].after
+        return found
 
 
 class S3Fifo:
@@ -134,75 +171,102 @@ class S3Fifo:
     touched: Callable[[Item], None] | None = None
 
     def __init__(self) -> None:
-        self._small: OrderedDict[Item, None] = OrderedDict()
-        self._main: OrderedDict[Item, None] = OrderedDict()
-        self._ghost: OrderedDict[int, None] = OrderedDict()
+        self._small, self._main = Queue(), Queue()
+        self._ghosts = Ghosts()
         self._small_bytes = 0
         self._bytes = 0
+        self._main_count = 0
 
     def add(self, item: Item) -> None:
         """Into the small queue, or the main one if it was here not long ago."""
         self._bytes += item.size
-        if self._ghost.pop(hash(item.key), self) is None:
-            self._main[item] = None
+        if self._ghosts.take(item.key, self._main_count):
+            self._promote(item)
         else:
-            self._small[item] = None
+            item.level = 0
+            self._small.add(item)
             self._small_bytes += item.size
 
     def remove(self, item: Item) -> None:
         """From whichever queue it is in."""
+        remove(item)
         self._bytes -= item.size
-        if item in self._small:
-            del self._small[item]
-            self._small_bytes -= item.size
+        if item.level:
+            self._main_count -= 1
         else:
-            del self._main[item]
+            self._small_bytes -= item.size
 
     def victim(self) -> Item:
         """From the small queue while it has more than its share, else from the main one."""
+        item = None
         if self._small and (self._small_bytes >= SMALL * self._bytes or not self._main):
-            found = self._from_small()
-            if found is not None:
-                return found
-        return self._from_main()
+            item = self._from_small()
+        if item is None:
+            item = self._from_main() if self._main else self._small.after
+            self.remove(item)
+        return item
 
     def _from_small(self) -> Item | None:
         """The oldest that was not used again; those that were move to the main queue."""
-        for _ in range(min(MOST_LOOKED_AT, len(self._small))):
-            item = self._small.popitem(last=False)[0]
+        for _ in range(MOST_LOOKED_AT):
+            if not self._small:
+                break
+            item: Item = self._small.after
+            if item.uses <= 1:
+                self.remove(item)
+                self._ghosts.add(item.key)
+                return item
+            remove(item)
             self._small_bytes -= item.size
-            if item.uses > 1:
-                item.uses = 0
-                self._main[item] = None
-                continue
-            self._bytes -= item.size
-            self._remember(item)
-            return item
+            self._promote(item)
         return None
 
     def _from_main(self) -> Item:
-        """The oldest that was not used since it was last looked at."""
-        if not self._main:
-            item = self._small.popitem(last=False)[0]
-            self._small_bytes -= item.size
-            self._bytes -= item.size
-            return item
-        for _ in range(min(MOST_LOOKED_AT, len(self._main))):
-            item = self._main.popitem(last=False)[0]
+        """The oldest that was not used since it was last looked at; it stays where it is."""
+        for _ in range(MOST_LOOKED_AT):
+            item: Item = self._main.after
             if item.uses <= 0:
                 break
             item.uses = min(item.uses, MOST_USES) - 1
-            self._main[item] = None
-        else:
-            item = self._main.popitem(last=False)[0]
-        self._bytes -= item.size
-        return item
+            remove(item)
+            self._main.add(item)
+        found: Item = self._main.after
+        return found
 
-    def _remember(self, item: Item) -> None:
-        """Its key's hash, for as long as the main queue holds entries."""
-        self._ghost[hash(item.key)] = None
-        while len(self._ghost) > max(len(self._main), 16):
-            self._ghost.popitem(last=False)
+    def _promote(self, item: Item) -> None:
+        item.uses, item.level = 0, 1
+        self._main.add(item)
+        self._main_count += 1
+
+
+class Ghosts:
+    """The keys that left not long ago, by their hashes, each in the one place that its hash gives it.
+
+    A table of fixed size: one that grew would hold up the loop. Two that share a place forget the older, which is rare.
+    """
+
+    __slots__ = ("_clock", "_hashes", "_times")
+
+    def __init__(self) -> None:
+        self._hashes = array("q", bytes(8 * GHOSTS))
+        self._times = array("q", bytes(8 * GHOSTS))
+        self._clock = 0
+
+    def add(self, key: str) -> None:
+        """It has left now."""
+        self._clock += 1
+        found = hash(key)
+        self._hashes[found % GHOSTS] = found
+        self._times[found % GHOSTS] = self._clock
+
+    def take(self, key: str, most: int) -> bool:
+        """Whether it is among the last `most` that left; then no more."""
+        found = hash(key)
+        place = found % GHOSTS
+        is_there = self._hashes[place] == found and self._clock - self._times[place] < max(most, 16)
+        if is_there:
+            self._hashes[place] = 0
+        return is_there
 
 
 POLICIES: dict[str, Callable[[], Eviction]] = {"lru": Lru, "lfu": Lfu, "fifo": Fifo, "s3fifo": S3Fifo}
