@@ -140,6 +140,9 @@ class Run:
                 max_requests=self.topology.web.max_requests,
             ),
             database=bound,
+            sessions=bindings.Sessions(
+                life_seconds=self.topology.sessions.life_seconds, is_eager=self.topology.sessions.eager
+            ),
             queue=bindings.Queue(handled_by=queue.BY_TESTS),
         )
         files.write_if_changed(at.bindings, bindings.dump(told).decode())
