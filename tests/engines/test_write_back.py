@@ -162,7 +162,7 @@ async def test_when_the_servers_refuse_or_are_gone_the_database_keeps_the_puts(
         valkey_servers.started(tmp_path, network=NETWORK, subnet=32) as servers,
         started(database, servers.bound) as here,
     ):
-        bought = here.all.make("bought", flush=cache_process.flush, seconds=0.2)
+        bought = here.all.make("bought", flush=cache_process.flush, seconds=0.2, durable="disk")
         before = counted("in_database")
         await servers.servers[0].ask("CONFIG", "SET", "maxmemory", 1)
         await asyncio.gather(*(bought.put(str(number), 1) for number in range(100)))
@@ -174,11 +174,16 @@ async def test_when_the_servers_refuse_or_are_gone_the_database_keeps_the_puts(
         await asyncio.gather(*(bought.put(str(number), 1) for number in range(100, 200)))
         assert 100 == counted("in_database") - before
 
+        copied = here.all.make("copied", flush=cache_process.flush, seconds=0.2)  # one server is no two copies
+        await copied.put("300", 1)
+        assert 101 == counted("in_database") - before
+
         await servers.kill()
         await asyncio.gather(*(bought.put(str(number), 1) for number in range(200, 300)))
         await servers.restart()
         assert await bought.drain()
-        assert {number: 1 for number in range(300)} == await flushed(database)
+        assert await copied.drain()
+        assert {number: 1 for number in range(301)} == await flushed(database)
 
 
 async def test_what_the_servers_hold_is_moved_into_the_database_before_they_stop(

@@ -191,15 +191,15 @@ class Cache:
         flush: Callable[..., Awaitable[None]],
         most: int = 500,
         seconds: float = 1.0,
-        durable: write_back.Durable = "disk",
+        durable: write_back.Durable = "replica",
         type: Any = None,
     ) -> write_back.WriteBack:
         """Puts that return once they are durable and reach the database in batches: `await it.put(key, value)`.
 
         `flush(tx, puts)` gets up to `most` of them, about every `seconds`, in a transaction of its own in whichever
-        process; each put (`key`, `value`, `id`) is in exactly one that commits. With cache servers a put is durable
-        on disk in two of them, which takes up to a second, or with `durable="replica"` in their memory, which takes a
-        round trip; without servers, or when they refuse, in the database. Values are of `type`, or of plain types.
+        process; each put (`key`, `value`, `id`) is in exactly one that commits. A put is durable when a cache server
+        and its replica have it (`durable="disk"`: on their disks, which takes up to a second), or the database, where
+        puts go while no server can keep them. Values are of `type`, or of plain types.
         """
         return self._write_backs.make(name, flush=flush, most=most, seconds=seconds, durable=durable, type=type)
 

@@ -107,7 +107,9 @@ class Lane:
     async def _append(self, commands: list[tuple[str | bytes, ...]]) -> list[bool]:
         """Which of these the servers have kept, as surely as was asked for."""
         loop = asyncio.get_running_loop()
-        if not self._servers.is_well(self._stream) or loop.time() < self._mistrusted_until:
+        owner = self._servers.owner(self._stream)
+        has_copy = self._is_disk or (owner is not None and owner.is_cluster)
+        if owner is None or not owner.is_well or not has_copy or loop.time() < self._mistrusted_until:
             return [False] * len(commands)
         until = loop.time() + PATIENCE_SECONDS
         try:
@@ -116,7 +118,9 @@ class Lane:
                 kept = [isinstance(answer, bytes) for answer in answers]
                 if any(kept) and await self._is_safe(own, until):
                     return kept
-                reason: Any = next((one for one in answers if not isinstance(one, bytes)), "no replica has it on disk")
+                reason: Any = next(
+                    (one for one in answers if not isinstance(one, bytes)), "no replica has said that it has it"
+                )
         except valkey.ValkeyError as error:
             reason = error
         self._mistrusted_until = loop.time() + MISTRUST_SECONDS
@@ -128,7 +132,7 @@ class Lane:
         replicas = 1 if own.server.is_cluster else 0
         loop = asyncio.get_running_loop()
         while loop.time() < until:
-            if self._is_disk or not replicas:
+            if self._is_disk:
                 local, copies = await own.call("WAITAOF", 1, replicas, ASK_MILLISECONDS, timeout=PATIENCE_SECONDS)
                 is_safe = local >= 1 and copies >= replicas
             else:

@@ -38,9 +38,10 @@ class WriteBack:
     async def put(self, key: str, value: Any) -> None:
         """Return once the put is durable; the flush comes later, in whichever process.
 
-        It is durable when it is in the append-only files of a cache server and of its replica (`durable="replica"`: in
-        the memory of both), or in the database. Raises `NotEncodable`, `TooLarge`, `InsideTransaction`, and what the
-        database raises when neither can take it: then it may or may not be flushed.
+        It is durable when a cache server and its replica have it in memory and in their append-only files (with
+        `durable="disk"`: on their disks, which takes up to a second), or in the database. Raises `NotEncodable`,
+        `TooLarge`, `InsideTransaction`, and what the database raises when neither can take it: then it may or may not
+        be flushed.
         """
         if self._flusher is None or self._database is None:
             raise errors.NotStarted(f"write_back {self.name!r}: put before the Tenfold was started; await tf.start()")
@@ -113,7 +114,7 @@ class WriteBacks:
         flush: Callable[..., Awaitable[None]],
         most: int = 500,
         seconds: float = 1.0,
-        durable: Durable = "disk",
+        durable: Durable = "replica",
         type: Any = None,
     ) -> WriteBack:
         """Declare one. `flush(tx, puts)` gets up to `most` puts at least every `seconds`, each exactly once."""
