@@ -328,6 +328,29 @@ async def test_messages_of_a_key_come_one_at_a_time_in_order_through_failures(
     assert seen == {key: list(range(30)) for key in "abc"}
 
 
+async def test_what_a_dead_process_left_behind_is_not_overtaken_by_the_same_key(
+    database: db.Database, subject: str
+) -> None:
+    dead, living = queue.Queue(database), queue.Queue(database)
+    got: list[int] = []
+
+    @living.subscriber(subject, group=subject, ordered=True)
+    async def work(message: Message[int]) -> None:
+        got.append(message.payload)
+
+    async with running(living, handled_by="nobody"):
+        dead.declare(subject)
+        async with database.transaction() as tx:  # whose process commits, and passes nothing on
+            await dead._publishing.publish(tx, subject, 1, key="k", at=None, delay=None, headers=None)
+        async with database.transaction() as tx:
+            await tx.publish(subject, 2, key="k")
+        await living._relay.finish(SECONDS)
+        rows = "select payload from tenfold.delivery where group_name = $1 order by number"
+        assert [b"1", b"2"] == [row[0] for row in await database.reading("primary").fetch(rows, subject)]
+        living.update(bindings.Queue())
+        await until(lambda: got == [1, 2])
+
+
 async def test_a_stalled_process_that_wakes_up_late_does_nothing_twice(database: db.Database, subject: str) -> None:
     """The inbox's own test: the second try of a message commits first, the first one then finds it handled."""
     tf_queue = queue.Queue(database)

@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
+from msgspec import inspect
 
 from tenfold import errors
 
@@ -66,6 +67,17 @@ def _inner(value: Any) -> Any:
     raise TypeError(f"an object of {type(value).__name__}")
 
 
+def _outer(wanted: Any, value: Any) -> Any:
+    """A pydantic model inside something else, read."""
+    if _is_model(wanted):
+        return wanted.model_validate(value)
+    raise ValueError(f"a {getattr(wanted, '__name__', wanted)} cannot be read")
+
+
+def _is_model(wanted: Any) -> bool:
+    return isinstance(wanted, type) and hasattr(wanted, "__pydantic_validator__")
+
+
 def _classes(wanted: Any) -> dict[str, Any]:
     """The classes of a union by name; nothing for any other type."""
     if get_origin(wanted) not in (Union, UnionType):
@@ -74,19 +86,17 @@ def _classes(wanted: Any) -> dict[str, Any]:
 
 
 def _reader(wanted: Any) -> Callable[[bytes], Any]:
-    if (
-        isinstance(wanted, type)
-        and hasattr(wanted, "__pydantic_validator__")
-        and hasattr(wanted, "model_validate_json")
-    ):
+    if _is_model(wanted):
         read: Callable[[bytes], Any] = wanted.model_validate_json
+    elif isinstance(inspect.type_info(wanted), inspect.CustomType):
+        raise TypeError("JSON has no form for it")
     else:
-        read = msgspec.json.Decoder(wanted).decode
+        read = msgspec.json.Decoder(wanted, dec_hook=_outer).decode
 
     def guarded(data: bytes) -> Any:
         try:
             return read(data)
-        except (ValueError, RecursionError) as error:  # msgspec's and pydantic's errors are ValueErrors
-            raise PoisonError(f"{' '.join(str(error).split())[:300]}") from error
+        except Exception as error:  # a class may raise anything about its fields
+            raise PoisonError(" ".join(str(error).split())[:300] or type(error).__name__) from error
 
     return guarded

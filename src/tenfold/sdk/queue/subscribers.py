@@ -44,7 +44,6 @@ class Subscriber:
     policy: Policy = Policy()
     is_ordered: bool = False
     is_transactional: bool = False
-    _names: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -73,7 +72,7 @@ class Subscriber:
     def _payload_type(self) -> Any:
         first = next(iter(inspect.signature(self.function).parameters))
         try:
-            hints = typing.get_type_hints(self.function, localns=self._names)
+            hints = typing.get_type_hints(self.function)
         except (NameError, TypeError) as error:
             raise errors.MisuseError(
                 f"subscriber {self.name}: its annotations cannot be read ({error}); import what they name at run time"
@@ -115,8 +114,8 @@ class Subscribers:
         for other in self._all:
             if other.group == one.group and subjects.overlap(other.subject, one.subject):
                 raise errors.MisuseError(
-                    f"subscriber {one.name}: the group {one.group!r} gets {one.subject!r} already, by {other.name}; a "
-                    "message goes to one function of a group: give it another group to get every message as well"
+                    f"subscriber {one.name}: the group {one.group!r} gets {other.subject!r} already, by {other.name}; "
+                    "a message goes to one function of a group: give it another group to get every message as well"
                 )
         self._all.append(one)
 
