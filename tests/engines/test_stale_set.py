@@ -11,7 +11,7 @@ import pytest
 
 from support import chaos, postgres_cluster, processes_with_floors, routed_reads, stale_set, valkey_servers
 from support.processes_with_floors import Process
-from tenfold import bindings, request
+from tenfold import request
 from tenfold.kit import clock
 from tenfold.sdk import counters
 from tenfold.sdk.cache import delivery, table
@@ -49,14 +49,41 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[valkey_servers
 
 
 async def race(
-    cluster: postgres_cluster.Cluster, cache: bindings.Cache | None, rounds: int, chance: random.Random
+    cluster: postgres_cluster.Cluster,
+    servers: valkey_servers.Servers | None,
+    rounds: int,
+    chance: random.Random,
+    *,
+    is_cut: bool = False,
 ) -> stale_set.Race:
-    async with processes_with_floors.running(cluster, 2, cache) as processes:
-        made = stale_set.Race(processes, chance, is_shared=cache is not None)
+    """So many rounds. `is_cut`: all the while connections of the channels are cut, here and there."""
+    async with processes_with_floors.running(cluster, 2, servers.bound if servers else None) as processes:
+        made = stale_set.Race(processes, chance, is_shared=servers is not None and not is_cut)
+        cutting = asyncio.create_task(cut_channels(cluster, servers, made)) if is_cut else None
         with chaos.disturbed(chaos.Chaos(chance)) as disturbance:
             await made.run(rounds, WORKERS)
         made.counts["delays"] = disturbance.delays
+        if cutting is not None:
+            cutting.cancel()
+            await asyncio.gather(cutting, return_exceptions=True)
     return made
+
+
+async def cut_channels(
+    cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers | None, counted: stale_set.Race
+) -> None:
+    """Again and again: every connection that listens, or that a process has to a cache server."""
+    while True:
+        await asyncio.sleep(0.15)
+        counted.counts["cuts"] += 1
+        if servers is None:
+            await cluster.primary.sql(
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+                "where usename = $1 and (query ilike 'listen%' or query ilike '%unnest(slots)%')",
+                postgres_cluster.USER,
+            )
+        else:
+            await servers.servers[0].ask("CLIENT", "KILL", "USER", valkey_servers.USER)
 
 
 async def test_nothing_stale_is_served_with_delays_at_every_await(
@@ -71,31 +98,45 @@ async def test_nothing_stale_is_served_with_delays_at_every_await(
 async def test_nor_from_cache_servers_that_all_processes_share(
     cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers, chance: random.Random
 ) -> None:
-    found = await race(cluster, servers.bound, 1000, chance)
+    found = await race(cluster, servers, 1000, chance)
 
     assert [] == found.stale
 
 
-async def test_without_floors_the_race_is_lost(
-    cluster: postgres_cluster.Cluster,
-    servers: valkey_servers.Servers,
-    chance: random.Random,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_nor_to_sessions_while_the_channels_are_cut(
+    cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers, chance: random.Random, is_shared: bool
 ) -> None:
-    """What holds the two above: take the check out, and what they look for is there."""
-    monkeypatch.setattr(table.Table, "passes", lambda *_: True)
-    found = await race(cluster, servers.bound, 300, chance)
+    found = await race(cluster, servers if is_shared else None, 500, chance, is_cut=True)
+
+    assert [] == found.stale
+    assert found.counts["cuts"] > 0
+
+
+@pytest.mark.parametrize("check", ["passes", "is_complete"])
+async def test_without_either_check_the_race_is_lost(
+    cluster: postgres_cluster.Cluster, chance: random.Random, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    """What holds those above: take it out, and what they look for is there."""
+    monkeypatch.setattr(table.Table, check, lambda *_: True)
+    found = await race(cluster, None, 300, chance)
 
     assert found.stale
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(3000)
+@pytest.mark.parametrize("is_cut", [False, True])
 @pytest.mark.parametrize("is_shared", [True, False])
 async def test_nothing_stale_is_served_in_100000_rounds(
-    cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers, chance: random.Random, is_shared: bool
+    cluster: postgres_cluster.Cluster,
+    servers: valkey_servers.Servers,
+    chance: random.Random,
+    is_shared: bool,
+    is_cut: bool,
 ) -> None:
-    found = await race(cluster, servers.bound if is_shared else None, 100_000, chance)
+    rounds = 20_000 if is_cut else 100_000
+    found = await race(cluster, servers if is_shared else None, rounds, chance, is_cut=is_cut)
 
     print(dict(found.counts))
     assert [] == found.stale
