@@ -36,7 +36,7 @@ def anyio_backend():
 """
 
 APP = '''
-"""A small app whose lifespan reads the database, and whose cookie is Secure."""
+"""A small app whose lifespan reads the database, and whose visitors have sessions."""
 import os
 from contextlib import asynccontextmanager
 from starlette.applications import Starlette
@@ -57,16 +57,18 @@ async def insert(tx, text):
 
 async def write(request):
     await tf.db.run(insert, (await request.body()).decode())
-    answer = PlainTextResponse("", 201)
-    answer.set_cookie("who", "Ada", secure=True)
-    return answer
+    session = await tf.session(request)
+    if session.is_new:
+        session.login("Ada")
+    return PlainTextResponse("", 201)
 
 async def read(request):
     rows = await tf.db.fetch("select text from note order by id")
     return JSONResponse([row["text"] for row in rows])
 
 async def about(request):
-    return JSONResponse({"who": request.cookies.get("who"), "at_start": request.app.state.at_start,
+    session = await tf.session(request)
+    return JSONResponse({"who": session.principal, "at_start": request.app.state.at_start,
                          "greeting": GREETING})
 
 app = Starlette(routes=[Route("/notes", write, methods=["POST"]), Route("/notes", read), Route("/about", about)],
