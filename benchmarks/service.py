@@ -21,6 +21,7 @@ from tenfold.engines import database
 from tenfold.kit import enclosure, process
 
 IDLE_SECONDS = 20.0
+NAMES = ("haproxy", "patroni", "etcd", "valkey", "nats", "postgres")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -36,7 +37,9 @@ async def main(rate: float) -> None:
             shop.edit(r"^\[database\]$", "[database]\nreplicas = 2\nsynchronous = true")
             shop.edit(r"^\[web\]\nservers = 1$", "[web]\nservers = 2\n\n[balancer]\nservers = 2")
             print(f"up, rung 4 from nothing, to the first 200: {await _start(shop):.2f} s")
-            await _idle(shop)
+            await _idle(shop, "replicated")
+            await shop.tenfold("grow", "--to", "queued", "--yes")
+            await _idle(shop, "queued")
 
 
 async def _initdb(root: Path) -> float:
@@ -63,7 +66,7 @@ async def _start(shop: project.Project) -> float:
 
 async def _climb(shop: project.Project, rate: float) -> None:
     async with shop.load(rate=rate) as load:
-        for command in (("grow", "--to", "replicated"), ("shrink", "--to", "single")):
+        for command in (("grow", "--to", "queued"), ("shrink", "--to", "single")):
             began = time.monotonic()
             await shop.tenfold(*command, "--yes")
             print(f"{' '.join(command)} under {rate:g} requests/s: {time.monotonic() - began:.1f} s")
@@ -77,7 +80,7 @@ async def _climb(shop: project.Project, rate: float) -> None:
     print((await shop.tenfold("load", "--verify", str(shop.ledger))).strip().splitlines()[-1])
 
 
-async def _idle(shop: project.Project) -> None:
+async def _idle(shop: project.Project, rung: str) -> None:
     """CPU of everything the service runs, and the runtime's memory, over some seconds without a request."""
     await asyncio.sleep(8)  # the start's own work ends
     pids = _processes(shop.folder)
@@ -88,7 +91,7 @@ async def _idle(shop: project.Project) -> None:
     for pid, share in spent.items():
         by_name[_name(pid, shop)] = by_name.get(_name(pid, shop), 0.0) + share
     shares = ", ".join(f"{name} {share:.1f}" for name, share in sorted(by_name.items(), key=lambda one: -one[1]))
-    print(f"idle CPU at rung 4: {sum(spent.values()):.1f} % of one core ({shares})")
+    print(f"idle CPU at rung {rung}: {sum(spent.values()):.1f} % of one core ({shares})")
     print(f"the runtime's memory: {_memory(shop.runtime_pid()):.0f} MB")
 
 
@@ -121,9 +124,12 @@ def _name(pid: int, shop: project.Project) -> str:
         return "runtime"
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        if "granian" in command or "spawn_main" in command:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            return "worker" if b"TENFOLD_ROLE=worker" in environment else "granian"
     except OSError:
         return "gone"
-    return next((name for name in ("haproxy", "granian", "patroni", "etcd", "postgres") if name in command), "other")
+    return next((name for name in NAMES if name in command), "other")
 
 
 def _memory(pid: int) -> float:

@@ -7,22 +7,13 @@ from tenfold.planning import steps
 from tenfold.planning.situation import Situation
 
 
-def start_web(now: Situation) -> steps.Step | None:
-    """Every wanted web server answers; none starts before its schema and its bindings are there."""
-    targets = now.missing("granian", now.web)
+def start_app(now: Situation) -> steps.Step | None:
+    """Every wanted web server answers and every wanted worker handles messages; none starts before its schema and its
+    bindings are there."""
+    targets = now.missing("granian", now.web) + now.missing("worker", now.workers)
     if not targets or not _code_may_start(now):
         return None
-    return steps.StartProcesses(targets=targets, reason="the topology asks for them, and no request waits for them yet")
-
-
-def start_workers(now: Situation) -> steps.Step | None:
-    """Every wanted worker handles messages; none starts before its schema and its bindings are there."""
-    targets = now.missing("worker", now.workers)
-    if not targets or not _code_may_start(now):
-        return None
-    return steps.StartProcesses(
-        targets=targets, reason="the topology asks for them; messages wait until they are ready"
-    )
+    return steps.StartProcesses(targets=targets, reason="the topology asks for them, and nobody waits for them yet")
 
 
 def weigh_canary(now: Situation) -> steps.Step | None:
@@ -104,4 +95,4 @@ def _reason_to_configure(now: Situation, name: str, routes: frozenset[str]) -> s
     return "; ".join(reasons)
 
 
-RULES = (weigh_canary, start_web, start_workers, replace_web, replace_workers, open_front_doors, route)
+RULES = (weigh_canary, start_app, replace_web, replace_workers, open_front_doors, route)

@@ -69,6 +69,7 @@ class Runtime:
         self.sampler = traffic.Sampler()
         self.shelf = releases.Shelf(where, store, journal)
         self.changing = asyncio.Lock()
+        self._parsed: tuple[str, tiers.Topology] | None = None
 
     # What is wanted
 
@@ -77,7 +78,10 @@ class Runtime:
         """The topology that is applied, or being applied."""
         if not self.store.records.topology:
             raise errors.NotRunning(f"{self.where.state}: nothing was ever started here; start it with: tenfold up")
-        return load.parse(self.store.records.topology, str(self.where.topology))
+        text = self.store.records.topology
+        if self._parsed is None or self._parsed[0] != text:  # asked for several times a second
+            self._parsed = (text, load.parse(text, str(self.where.topology)))
+        return self._parsed[1]
 
     @property
     def seats(self) -> seats.Seats:
