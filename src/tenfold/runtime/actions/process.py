@@ -9,7 +9,7 @@ from tenfold.engines.haproxy import admin as haproxy
 from tenfold.engines.patroni import admin as patroni
 from tenfold.planning import steps
 from tenfold.runtime import publish, supervise
-from tenfold.runtime.actions import balancer, cache
+from tenfold.runtime.actions import balancer, cache, puts
 from tenfold.runtime.actions.stage import Stage
 from tenfold.topology import layout
 
@@ -45,6 +45,7 @@ def _leaving(stage: Stage) -> tuple[str, ...]:
 
 async def stop(stage: Stage, step: steps.StopProcesses) -> None:
     """Every process of the step has ended. What holds data is remembered: its data is still there."""
+    await puts.bring_home(stage, (server for server, name in step.targets if name == "valkey"))
     present = [target for target in step.targets if target[0] in stage.supervisor.store.records.servers]
     async with asyncio.TaskGroup() as group:
         for target in present:
