@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from support import (
@@ -440,3 +441,30 @@ async def test_when_nobody_knows_the_outcome_of_a_commit_its_row_decides(
 
         assert await clock.until(has_looked, seconds=20, pause_seconds=0.01)
         assert Verdict.FRESH == here.floors.judge(old, None)
+
+
+async def test_without_its_tables_the_cache_says_so_once_and_loads_every_time(
+    cluster: postgres_cluster.Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = msgspec.structs.replace(cluster.bound, name="postgres")
+    database = db.Database()
+    await database.start(bare)
+    cache = caching.Cache(database, client.Client())
+    await cache.start(bindings.Cache())
+    loads: list[int] = []
+
+    async def load() -> int:
+        loads.append(await database.fetchval("select 1"))
+        return len(loads)
+
+    async def is_said() -> bool:
+        return "run `tenfold migrate`" in caplog.text
+
+    try:
+        assert await clock.until(is_said, seconds=10, pause_seconds=0.005)
+        assert [1, 2] == [await cache.get_or_load("key", load) for _ in range(2)]
+        assert not await cache._floors.reach(None, asyncio.get_running_loop().time() + 10)
+    finally:
+        await cache.stop()
+        await database.stop()
+    assert 1 == caplog.text.count("run `tenfold migrate`")

@@ -53,19 +53,18 @@ class Floors(table.Table):
 
     def update(self) -> None:
         """Take the channel that fits the bindings: the cache's servers, or the database where there are none."""
-        kind = channel.ValkeyChannel if self._servers.is_there else listening.PostgresChannel
-        if isinstance(self._channel, kind):
+        made: channel.Channel
+        if self._servers.is_there:
+            made = channel.ValkeyChannel(self._servers, self)
+        else:
+            made = listening.PostgresChannel(self._database.shards, self.shard, self)
+        if type(made) is type(self._channel):
             return
         if self._listening is not None:
             self._listening.cancel()
         self.lost()
-        shards = self._database.shards
-        self._channel = self._delivery.channel = (
-            channel.ValkeyChannel(self._servers, self)
-            if self._servers.is_there
-            else listening.PostgresChannel(shards, self.shard, self)
-        )
-        self._listening = asyncio.get_running_loop().create_task(self._channel.run(), name="tenfold-cache-channel")
+        self._channel = self._delivery.channel = made
+        self._listening = asyncio.get_running_loop().create_task(made.run(), name="tenfold-cache-channel")
         self._listening.add_done_callback(_report)
 
     async def stop(self) -> None:
