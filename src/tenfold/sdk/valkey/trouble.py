@@ -1,15 +1,17 @@
 """What can go wrong between us and a Valkey server, as two exceptions.
 
-Raised by `sdk/valkey` alone, for the parts of the SDK that are built on it. They never leave the SDK: each part maps
-them to what they mean to its own caller (a miss of the cache, `errors.StoreUnavailable`, ...).
+Raised by `sdk/valkey` alone. The parts of the SDK that are built on it map them to what they mean to their own callers
+(a miss of the cache, a session that cannot be kept); an app meets them when it uses `tf.valkey` itself.
 """
 
+from tenfold import errors
 
-class ValkeyError(Exception):
+
+class ValkeyError(errors.TenfoldError):
     """The root of both."""
 
 
-class Unavailable(ValkeyError):  # noqa: N818 - the name says more than UnavailableError
+class Unavailable(ValkeyError, errors.StoreUnavailable):  # noqa: N818 - as its root in errors.py
     """No answer within the deadline. `is_unknown`: it was sent, so a write has happened or has not; else it has not."""
 
     def __init__(self, message: str, *, is_unknown: bool = False) -> None:
