@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from support import postgres_cluster, valkey_servers, write_database
@@ -170,10 +171,38 @@ async def test_of_ten_who_change_an_id_at_once_one_succeeds(every: dict[str, sto
     old = await visitor.load()
     assert old is None or old.is_over
     if not store.is_in_cookie:
+        assert not await store.rotate(records.new_id(), records.new_id(), after, records.Changes()), "there was none"
         found = [await store.load(records.Ticket(one), now()) for one in new]
         (living,) = [one for one in found if one is not None]
         assert won == [one is not None for one in found]
         assert ({"a": "5", "b": "2"}, "user-7") == (living.fields, living.principal)
+
+
+async def test_of_two_who_change_an_id_at_the_same_moment_one_succeeds_in_the_database(
+    every: dict[str, stores.Store], cluster: postgres_cluster.Cluster
+) -> None:
+    """Both have looked before either has changed anything: a lock makes sure of that."""
+    visitor, store = Visitor(every["database"]), every["database"]
+    await visitor.begin(record(a="1"))
+    where = cluster.primary
+    holder = await asyncpg.connect(host=where.host, port=where.port, user="postgres", database="shop")
+    try:
+        await holder.execute("begin")
+        await holder.execute("select from tenfold.session where id = $1 for update", visitor.id.digest)
+        both = [
+            asyncio.ensure_future(store.rotate(visitor.id, records.new_id(), record(a="1"), records.Changes()))
+            for _ in range(2)
+        ]
+
+        async def wait() -> bool:
+            waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%closed%'"
+            return bool(await where.sql(waiting) == 2)
+
+        assert await clock.until(wait, seconds=20, pause_seconds=0.01)
+        await holder.execute("rollback")
+        assert [False, True] == sorted(await asyncio.gather(*both))
+    finally:
+        await holder.close()
 
 
 @pytest.mark.parametrize("name", ALL)
