@@ -285,3 +285,24 @@ async def test_what_cannot_be_published_is_refused_before_anything_is_written(
         assert tx.at is not None
     with pytest.raises(errors.NotStarted):
         await queue.Queue(db.Database()).publish(subject)
+
+
+def test_a_queue_begins_again_on_another_loop(cluster: postgres_cluster.Cluster, subject: str) -> None:
+    database = db.Database()
+    tf_queue = queue.Queue(database)
+    got: list[int] = []
+
+    @tf_queue.subscriber(subject, concurrency=1)
+    async def work(message: Message[int]) -> None:
+        got.append(message.payload)
+
+    async def once(number: int) -> None:
+        await database.start(cluster.bound)
+        async with running(tf_queue):
+            for _ in range(20):
+                await tf_queue.publish(subject, number)
+            await until(lambda: got.count(number) == 20)
+        await database.stop()
+
+    for number in range(2):
+        asyncio.run(once(number))

@@ -66,7 +66,7 @@ async def serve(task: Task) -> None:
     if task.role == "consumer":
         made.subscriber(SUBJECT, group=GROUP, transaction=True, backoff=0.02, most_backoff=0.2, retries=50)(_count)
     if task.role == "dying":
-        made._publishing._passed_on = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        made._publishing._passed_on = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     await database.start(task.database)
     await made.start(task.queue, task.name)
     print("ready", flush=True)

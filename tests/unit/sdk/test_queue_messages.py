@@ -195,6 +195,8 @@ def test_what_cannot_be_said_about_a_message_is_refused(said: Any, error: type[E
 def test_a_message_tells_when_it_was_published_and_what_its_publisher_had_seen() -> None:
     headers = {"ce-time": "2026-01-01T00:00:00+00:00", "tenfold-position": "0.1.2.AB"}
     one = messages.Message(messages.Envelope(UUID(int=1), "a.b", b"7", headers), 7, 2)
-    assert 2026 == one.published_at.year
+    assert datetime.fromisoformat("2026-01-01T00:00:00+00:00") == one.published_at
+    strangers = messages.Message(messages.Envelope(UUID(int=1), "a.b", b"7"), 7, 1)
+    assert strangers.published_at.tzinfo is not None
     assert position.Position(0, 1, 2, 0xAB) == one.position[0]
     assert "<Message a.b 00000000-0000-0000-0000-000000000001 attempt 2>" == repr(one)

@@ -64,6 +64,7 @@ class Crew:
         if self._keeper is not None:
             await tasks.end([self._keeper])
             self._keeper = None
+        self._size = 0  # what begins again may be on another loop
 
     def _runner(self, one: subscribers.Subscriber, carrier: transport.Transport, key: Key) -> running.Runner:
         assert self._room is not None

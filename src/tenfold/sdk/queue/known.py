@@ -24,6 +24,11 @@ class Subjects:
         self._patterns: list[str] = []
         self._others: dict[str, float] = {}
 
+    @property
+    def has_any(self) -> bool:
+        """Whether this process has to do with any subject."""
+        return bool(self._own or self._patterns or self._others)
+
     def declare(self, *names: str) -> None:
         """These subjects (or patterns) exist."""
         for name in names:

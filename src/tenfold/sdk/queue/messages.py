@@ -4,7 +4,7 @@ An envelope's headers hold all that is said about a message, by CloudEvents' nam
 transport carries them as they are and knows nothing else.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -63,8 +63,11 @@ class Message(Generic[Payload]):
 
     @property
     def published_at(self) -> datetime:
-        """When it was published, by the publisher's clock."""
-        return datetime.fromisoformat(self.headers[TIME])
+        """When it was published, by the publisher's clock; now, when that is no publisher of ours and did not say."""
+        try:
+            return datetime.fromisoformat(self.headers.get(TIME, ""))
+        except ValueError:
+            return datetime.now(UTC)
 
     @property
     def position(self) -> position.Positions:

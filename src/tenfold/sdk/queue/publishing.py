@@ -5,7 +5,7 @@ passes messages on is `relay`.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -21,11 +21,13 @@ RETRY_SECONDS = 1.0
 class Publishing:
     """Everything that one process publishes. `limits`: what `Queue` knows of its surroundings."""
 
-    def __init__(self, shards: primary.Shards, subjects: known.Subjects, passed_on: Callable[[UUID], None]) -> None:
+    def __init__(
+        self, shards: primary.Shards, subjects: known.Subjects, passed_on: Callable[[UUID, float], None]
+    ) -> None:
         self._shards = shards
         self._subjects = subjects
         self._passed_on = passed_on
-        """Told of each message that is committed."""
+        """Told of each message that is committed, and after how many seconds it is due."""
         self.source = "/app"
         self.most_bytes = 1024 * 1024
         self.is_full = False
@@ -52,7 +54,7 @@ class Publishing:
         counters.add("queue.published")
 
         async def committed(_: position.Position | None) -> None:
-            self._passed_on(made.id)
+            self._passed_on(made.id, _seconds(at, delay))
             self.watcher(made, payload)
 
         tx.after_commit(committed)
@@ -76,6 +78,7 @@ class Publishing:
             await self._subjects.ensure_known(subject, self._shards)
         if at is not None or delay is not None:
             await outbox.insert(self._shards, made, at, delay)
+            self._passed_on(made.id, _seconds(at, delay))
         else:
             seen = (request.current() or self._shards.outside).seen
             if seen:
@@ -111,6 +114,11 @@ class Publishing:
         return envelopes.make(
             subject, payload, key=key, headers=headers, source=self.source, most_bytes=self.most_bytes
         )
+
+
+def _seconds(at: datetime | None, delay: float | None) -> float:
+    """How long a message is held back."""
+    return delay or (0.0 if at is None else (at - datetime.now(UTC)).total_seconds())
 
 
 def _nobody(made: messages.Envelope, payload: Any) -> None:

@@ -64,7 +64,7 @@ class Queue:
         self._shards = database.shards
         self._subscribers = subscribers.Subscribers()
         self._subjects = known.Subjects()
-        self._relay = relay.Relay(self._shards, self._carrier, self._looked)
+        self._relay = relay.Relay(self._shards, self._carrier, self._looked, self._is_used)
         self._publishing = publishing.Publishing(self._shards, self._subjects, self._relay.take)
         self._crew = crew.Crew(self._shards, lambda: is_busy() and not bindings.is_worker())
         self._carriers: dict[str, transport.Transport] = {}
@@ -144,6 +144,7 @@ class Queue:
         self._is_draining = False
         self._take_in(bound)
         self._news = asyncio.Event()
+        self._relay.open()
         if bound.handled_by == BY_TESTS:
             return
         first = asyncio.Event()
@@ -214,6 +215,9 @@ class Queue:
 
             return nats.Nats(self._shards, self._name)
         raise errors.BadBindings(f"queue.transport: {name!r} found, postgres or nats expected")
+
+    def _is_used(self) -> bool:
+        return len(self._subscribers) > 0 or self._subjects.has_any
 
     def _looked(self, seen: outbox.Look) -> None:
         self._publishing.is_full = seen.is_full

@@ -28,6 +28,12 @@ MOST_IDS = 50_000
 SWEEP_SECONDS = 1.0
 """How often a process looks at the outbox, about: each adds a little by chance, so that they take turns."""
 
+SOON_SECONDS = 2.0
+"""What is held back for less than this may become due before the next sweep: its publisher remembers it."""
+
+LATE_SECONDS = 0.005
+"""The database's clock says when a message is due; a little later it surely is."""
+
 UNHEARD_EVERY = 60
 """One sweep in so many deletes what nobody wants."""
 
@@ -44,19 +50,30 @@ class Relay:
         shards: primary.Shards,
         carrier: Callable[[], transport.Transport],
         told: Callable[[outbox.Look], None],
+        is_used: Callable[[], bool],
     ) -> None:
         self._shards = shards
         self._carrier = carrier
         """The transport of now."""
         self._told = told
         """Told how the outbox is, after each look."""
+        self._is_used = is_used
+        """Whether this process has anything to do with messages: the others leave the outbox alone."""
         self._ids: deque[UUID] = deque()
         self._has_ids = asyncio.Event()
         self._is_sending = False
 
-    def take(self, id_: UUID) -> None:
-        """A message was committed: pass it on soon."""
-        if len(self._ids) < MOST_IDS:
+    def open(self) -> None:
+        """Begin anew, on the running loop."""
+        self._ids.clear()
+        self._has_ids = asyncio.Event()
+
+    def take(self, id_: UUID, after_seconds: float = 0.0) -> None:
+        """A message was committed: pass it on soon, or when it is due. Later ones the sweeper sees in time."""
+        if after_seconds > 0.0:
+            if after_seconds < SOON_SECONDS:
+                asyncio.get_running_loop().call_later(after_seconds + LATE_SECONDS, self.take, id_)
+        elif len(self._ids) < MOST_IDS:
             self._ids.append(id_)
             self._has_ids.set()
 
@@ -84,7 +101,7 @@ class Relay:
         tries = 0
         while True:
             try:
-                seconds = await self.sweep_once()
+                seconds = await self.sweep_once() if self._is_used() else SWEEP_SECONDS
                 tries = 0
             except TROUBLE as error:
                 tries += 1

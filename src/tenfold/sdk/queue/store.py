@@ -12,7 +12,7 @@ import asyncpg
 
 from tenfold import errors
 from tenfold.kit import backoff
-from tenfold.sdk.db import connect, primary
+from tenfold.sdk.db import connect, deadline, primary
 
 SECONDS = 10.0
 """How long one statement may take, the wait for a primary and all tries included."""
@@ -26,10 +26,11 @@ Work = Callable[[primary.Lease], Awaitable[Result]]
 async def run(shards: primary.Shards, work: Work[Result], seconds: float | None = None) -> Result:
     """What `work` returns, given a lease on the primary; tried again when the connection or the primary goes away.
 
-    Raises `StoreUnavailable` when there was none before the time was over: what `work` does may have happened.
+    Raises `StoreUnavailable` when there was none before the time (or the request's) was over: what `work` does may have
+    happened.
     """
     seconds = SECONDS if seconds is None else seconds
-    until = asyncio.get_running_loop().time() + seconds
+    until = deadline.limits(seconds).wait
     tries = 0
     while True:
         try:
