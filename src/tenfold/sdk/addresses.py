@@ -1,4 +1,4 @@
-"""`postgres://` and `valkey://` addresses, for servers that the runtime does not run, as bindings.
+"""`postgres://`, `valkey://` and `nats://` addresses, for servers that the runtime does not run, as bindings.
 
 Called by `sdk/service`. Pure.
 """
@@ -10,6 +10,7 @@ from tenfold import bindings, errors
 
 FORM = "postgres://USER:PASSWORD@HOST[:PORT]/NAME"
 CACHE_FORM = "valkey://[USER:PASSWORD@]HOST[:PORT]"
+QUEUE_FORM = "nats://USER:PASSWORD@HOST[:PORT]"
 
 
 def database(urls: Sequence[str]) -> bindings.Database:
@@ -49,6 +50,39 @@ def cache(urls: Sequence[str]) -> bindings.Cache:
         user=unquote(first.username or ""),
         password=unquote(first.password or ""),
     )
+
+
+def queue(urls: Sequence[str]) -> bindings.Queue:
+    """One NATS server, or those of one cluster. Raises BadBindings, whose message never holds the address."""
+    parsed = [_parse_queue(number, url) for number, url in enumerate(urls, 1)]
+    first = parsed[0]
+    for number, other in enumerate(parsed, 1):
+        if (other.username, other.password) != (first.username, first.password):
+            raise errors.BadBindings(
+                f"Tenfold(queue=...): address {number} has another user or password than address 1; all addresses are "
+                "servers of one cluster, give them the same"
+            )
+    return bindings.Queue(
+        transport="nats",
+        nodes=tuple(
+            bindings.QueueNode(name=f"{_host(one)}:{one.port or 4222}", host=_host(one), port=one.port or 4222)
+            for one in parsed
+        ),
+        user=unquote(first.username or ""),
+        password=unquote(first.password or ""),
+        replicas=min(3, len(parsed)),
+    )
+
+
+def _parse_queue(number: int, url: str) -> SplitResult:
+    try:
+        parsed = urlsplit(url)
+        is_complete = parsed.scheme == "nats" and bool(parsed.hostname) and parsed.port != 0
+    except ValueError:  # its text holds the address: not for a message
+        is_complete = False
+    if not is_complete or parsed.path.strip("/") or parsed.query:
+        raise errors.BadBindings(f"Tenfold(queue=...): address {number}: another form found, {QUEUE_FORM} expected")
+    return parsed
 
 
 def _parse_cache(number: int, url: str) -> SplitResult:
