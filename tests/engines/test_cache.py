@@ -62,9 +62,11 @@ async def test_what_was_invalidated_is_served_to_nobody_from_then_on(here: cache
     """On the quickest way too: by the arguments, outside any request."""
     product = here.cache.cached("quick:{pid}", tags=["product:{pid}"])(here.load)
     assert [f"product {pid}"] * 3 == [await product(pid) for _ in range(3)]
+    assert [f"product {pid}"] * 3 == [await product(pid=pid) for _ in range(3)]
     with request.serving(caches.visitor()):
         await here.rename(pid, "new", f"product:{pid}")
-    assert "new" == await product(pid)
+    assert ["new", "new"] == [await product(pid=pid), await product(pid)]
+    assert 2 == here.loads
 
 
 async def test_a_value_without_tags_is_only_for_who_has_not_written_after_it(here: caches.Process, pid: int) -> None:

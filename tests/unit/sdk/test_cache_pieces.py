@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 import pydantic
 import pytest
+from fastapi.dependencies.utils import get_dependant
 
 from tenfold import errors, position
 from tenfold.sdk import db, valkey
@@ -287,6 +288,11 @@ def test_a_decorated_function_looks_as_it_did(tf_cache: cache.Cache) -> None:
         return PRODUCT
 
     assert inspect.iscoroutinefunction(product)
+    dependant = get_dependant(path="/{pid}", call=product)
+    assert (["pid"], ["lang"]) == (
+        [one.name for one in dependant.path_params],
+        [one.name for one in dependant.query_params],
+    )
     assert "(pid: int, *, lang: str = 'en') -> " in str(inspect.signature(product))
     assert ("product", "One product.") == (product.__name__, product.__doc__)  # type: ignore[attr-defined]
     assert "product:7:en" == product.key(7) == product.key(pid=7, lang="en")

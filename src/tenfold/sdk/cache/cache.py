@@ -235,8 +235,8 @@ class Cache:
         self, key: str, load: Callable[[], Awaitable[Any]] | None = None, **rules: Unpack[policy.Rules]
     ) -> fetching.Ask:
         name = keys.check(key).partition(":")[0]
-        found = policy.of(**rules)
-        tags = tuple(dict.fromkeys(keys.check_tags(found.tags)))
+        tags = tuple(dict.fromkeys(keys.check_tags(rules.pop("tags", ()))))
+        found = policy.known(**rules)
         return fetching.Ask(key, name, found, values.codec(rules.get("type")), tags, load)
 
     def _note(self, key: str) -> None:

@@ -21,6 +21,10 @@ R_co = TypeVar("R_co", covariant=True)
 Self = TypeVar("Self")
 
 
+_NAMED = object()
+"""Begins what is remembered of a call with names: nobody can give it as an argument."""
+
+
 class Cached(Protocol[P, R_co]):
     """An async function whose results are cached. For a method the object comes first: `Shop.product.key(shop, 7)`."""
 
@@ -126,19 +130,18 @@ def _quick(table: local.Table, road: reading.Reading, database: db.Database, slo
     floors, kept_here, tally, shards = road.floors, road.local, road.tally, database.shards
 
     async def cached(*args: Any, **kwargs: Any) -> Any:
-        if not kwargs:
-            try:
-                kept = find(args)
-            except TypeError:  # arguments that cannot be hashed
-                kept = None
-            if kept is not None and kept.version == floors.version and now() < kept.until:
-                serving = current() or shards.outside
-                if serving.recorder is None and (not serving.is_known or _allows(floors, kept, serving)):
-                    kept.uses += 1
-                    tally.local_hits += 1
-                    if kept_here.touched is not None:
-                        kept_here.touched(kept)
-                    return kept.value if kept.is_live else kept.give()
+        try:
+            kept = find((_NAMED, args, *kwargs.items()) if kwargs else args)
+        except TypeError:  # arguments that cannot be hashed
+            kept = None
+        if kept is not None and kept.version == floors.version and now() < kept.until:
+            serving = current() or shards.outside
+            if serving.recorder is None and (not serving.is_known or _allows(floors, kept, serving)):
+                kept.uses += 1
+                tally.local_hits += 1
+                if kept_here.touched is not None:
+                    kept_here.touched(kept)
+                return kept.value if kept.is_live else kept.give()
         return await slowly(args, kwargs)
 
     return cached
@@ -150,19 +153,18 @@ def _quick_method(table: local.Table, road: reading.Reading, database: db.Databa
     floors, kept_here, tally, shards = road.floors, road.local, road.tally, database.shards
 
     async def cached(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not kwargs:
-            try:
-                kept = find(args)
-            except TypeError:
-                kept = None
-            if kept is not None and kept.version == floors.version and now() < kept.until:
-                serving = current() or shards.outside
-                if serving.recorder is None and (not serving.is_known or _allows(floors, kept, serving)):
-                    kept.uses += 1
-                    tally.local_hits += 1
-                    if kept_here.touched is not None:
-                        kept_here.touched(kept)
-                    return kept.value if kept.is_live else kept.give()
+        try:
+            kept = find((_NAMED, args, *kwargs.items()) if kwargs else args)
+        except TypeError:
+            kept = None
+        if kept is not None and kept.version == floors.version and now() < kept.until:
+            serving = current() or shards.outside
+            if serving.recorder is None and (not serving.is_known or _allows(floors, kept, serving)):
+                kept.uses += 1
+                tally.local_hits += 1
+                if kept_here.touched is not None:
+                    kept_here.touched(kept)
+                return kept.value if kept.is_live else kept.give()
         return await slowly((self, *args), kwargs)
 
     return cached
@@ -186,8 +188,9 @@ def _slow(recipe: Recipe, road: reading.Reading, table: local.Table) -> Slow:
 
     async def slowly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kept = await road.read(recipe.ask(args, kwargs))
-        if not kwargs and native.is_fixed(args[first:]):
-            road.local.alias(kept, table, args[first:])
+        given = args[first:]
+        if native.is_fixed((given, *kwargs.values())):
+            road.local.alias(kept, table, (_NAMED, given, *kwargs.items()) if kwargs else given)
         return kept.give()
 
     return slowly

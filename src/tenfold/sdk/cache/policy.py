@@ -4,6 +4,7 @@ Made from the arguments of `cached`, `loader`, `get_or_load` and `set`; asked by
 seconds; times come from the caller.
 """
 
+import functools
 import math
 import random
 from collections.abc import Sequence
@@ -100,6 +101,19 @@ def of(**said: object) -> Policy:
     if wrong:
         raise errors.MisuseError("cache: " + "; ".join(wrong))
     return made
+
+
+def known(**said: object) -> Policy:
+    """As `of`, remembered: for what each call says anew. Without tags, which differ from key to key."""
+    try:
+        return _known(tuple(said.items()))
+    except TypeError:  # something that cannot be hashed: `of` will say what it thinks of it
+        return of(**said)
+
+
+@functools.lru_cache(maxsize=1024)
+def _known(said: tuple[tuple[str, object], ...]) -> Policy:
+    return of(**dict(said))
 
 
 def _ensure_known(given: dict[str, object]) -> None:
