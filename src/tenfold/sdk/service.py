@@ -18,7 +18,8 @@ from tenfold.sdk import addresses, db, watch
 from tenfold.sdk.asgi import idempotency, inflight, protocol, settings, wrap
 from tenfold.sdk.cache import cache as caching
 from tenfold.sdk.queue import queue as queueing
-from tenfold.sdk.sessions import dependencies, session, sessions
+from tenfold.sdk.sessions import dependencies, session
+from tenfold.sdk.sessions import sessions as sessioning
 from tenfold.sdk.tokens import tokens
 from tenfold.sdk.valkey import client as valkey
 
@@ -39,8 +40,9 @@ class Tenfold:
     Without arguments it finds its bindings by the environment, as the runtime sets it. Beside an infrastructure of
     your own: `Tenfold(database=["postgres://app:...@10.0.0.1/shop", "postgres://app:...@10.0.0.2/shop"])` names
     the nodes of one database (which is the primary, it finds out), `cache=["valkey://app:...@10.0.0.3", ...]` a Valkey
-    or the servers of one cluster, `queue=["nats://app:...@10.0.0.6", ...]` NATS servers with JetStream, and the other
-    arguments say what else the bindings would. An argument that is given wins over the bindings.
+    or the servers of one cluster, `queue=["nats://app:...@10.0.0.6", ...]` NATS servers with JetStream,
+    `sessions="cache"` the store of sessions, and the other arguments say what else the bindings would. An argument that
+    is given wins over the bindings.
 
     `secret` may be several, the newest first: the others verify what they have signed, and sign nothing new.
     `principal` names who makes a request, for `Idempotency-Key`: a key counts for one principal only. It gets the
@@ -53,6 +55,7 @@ class Tenfold:
         database: Sequence[str] | str = (),
         cache: Sequence[str] | str = (),
         queue: Sequence[str] | str = (),
+        sessions: str = "",
         name: str = "",
         secret: str | Sequence[str] = "",
         principal: settings.Principal = idempotency.default_principal,
@@ -67,6 +70,7 @@ class Tenfold:
         self._cache = addresses.cache(cache_urls) if cache_urls else None
         queue_urls = (queue,) if isinstance(queue, str) and queue else tuple(queue)
         self._queue = addresses.queue(queue_urls) if queue_urls else None
+        self._sessions = bindings.Sessions(store=sessioning.known(sessions)) if sessions else None
         self._given = _given(name, secret, urls, request_seconds, max_requests, trusted_proxies)
         self._principal = principal
         self._starts = 0
@@ -80,7 +84,7 @@ class Tenfold:
         """The cache's servers, for commands of your own; `is_there` on the rungs that have them."""
         self.cache = caching.Cache(self.db, self.valkey)
         """Values kept to be read again."""
-        self.sessions = sessions.Sessions(self.db, self.valkey)
+        self.sessions = sessioning.Sessions(self.db, self.valkey)
         """Visitors' sessions; `tf.session(request)` is the one of a request."""
         self.tokens = tokens.Tokens(self.db, self.valkey)
         """Signed tokens."""
@@ -250,7 +254,7 @@ class Tenfold:
     def _effective(self) -> bindings.Bindings:
         """The bindings; outside the runtime what stands for them."""
         found = self.bindings or bindings.Bindings(service=self.settings.service)
-        given = {"cache": self._cache, "queue": self._queue}
+        given = {"cache": self._cache, "queue": self._queue, "sessions": self._sessions}
         return msgspec.structs.replace(found, **{name: one for name, one in given.items() if one is not None})
 
     def _apply(self, found: bindings.Bindings | None) -> None:

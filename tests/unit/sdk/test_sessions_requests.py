@@ -192,6 +192,11 @@ async def nowhere(_: protocol.Message) -> None:
     raise AssertionError
 
 
+async def test_a_store_of_ones_own_is_one_that_there_is() -> None:
+    with pytest.raises(errors.MisuseError, match="'redis' found as the store, one of database, cache, token, memory"):
+        Tenfold(database="postgres://app:x@127.0.0.1:1/shop", sessions="redis")
+
+
 async def test_outside_a_request_and_before_the_start_it_says_what_to_do() -> None:
     tf = made()
     with pytest.raises(errors.MisuseError, match="outside a request"):

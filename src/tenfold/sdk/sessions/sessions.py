@@ -28,6 +28,16 @@ from tenfold.sdk.valkey import client
 OTHERS = "another session middleware has put its own into request.session; take it out, tf.session takes its place"
 
 
+STORES = ("database", "cache", "token", "memory")
+
+
+def known(store: str) -> str:
+    """The store's name. Raises MisuseError for what is none."""
+    if store not in STORES:
+        raise errors.MisuseError(f"sessions: {store!r} found as the store, one of {', '.join(STORES)} expected")
+    return store
+
+
 class Stay:
     """What `request.Request.visit` holds: the session of a request, and whose positions it looks after."""
 
