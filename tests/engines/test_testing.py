@@ -34,6 +34,19 @@ async def test_each_test_has_a_fresh_database(client, tf, number):
     assert 2 == await tf.db.fetchval("select count(*) from note")
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("number", range(2))
+async def test_each_test_has_an_empty_cache(tf, number):
+    async def count():
+        return await tf.db.fetchval("select count(*) from note")
+    assert None is await tf.cache.get("notes")
+    assert 1 == await tf.cache.get_or_load("notes", count, tags=["notes"])
+    async with tf.db.transaction() as tx:
+        await tx.execute("insert into note (text) values ('mine')")
+        await tx.invalidate(tags=["notes"])
+    assert 2 == await tf.cache.get_or_load("notes", count, tags=["notes"])
+    await tf.cache.set("notes", number)
+
+@pytest.mark.anyio
 async def test_the_lifespan_runs_and_the_environment_is_set(client, app):
     assert {"who": None, "at_start": 1, "greeting": "hello"} == (await client.get("/about")).json()
     assert 1 == app.state.at_start
@@ -84,7 +97,7 @@ async def test_everyday_tests_under_anyio(tmp_path: Path) -> None:
     inner_pytest.make(tmp_path, EVERYDAY)
     ended = await inner_pytest.run(tmp_path)
     assert ["test_wrong_a_plain_test_has_no_client"] == ended.tests("ERROR"), ended.output
-    assert 11 == len(ended.tests("PASSED")), ended.output
+    assert 13 == len(ended.tests("PASSED")), ended.output
     assert "live on the event loop of an async test. Write `async def`" in ended.output
     assert not inner_pytest.left_behind(tmp_path)
 

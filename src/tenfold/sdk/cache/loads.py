@@ -159,11 +159,14 @@ class Loads:
 
     async def stop(self) -> None:
         """End all of them."""
-        tasks = list(self._tasks)
+        tasks = [task for task in self._tasks if not task.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._flights.clear()
+        self._tasks.clear()
+        self._queue.clear()
+        self._running = 0
 
     @asynccontextmanager
     async def turn(self, flight: Flight) -> AsyncIterator[None]:
