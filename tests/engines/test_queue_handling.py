@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from support import postgres_cluster, queues, write_database
 from tenfold import Discard, Message, Retry, Transaction, bindings, errors
 from tenfold.kit import clock
 from tenfold.sdk import db
-from tenfold.sdk.queue import handling, queue
+from tenfold.sdk.queue import handling, queue, subscriptions
 
 pytestmark = pytest.mark.anyio
 
@@ -256,3 +257,34 @@ async def test_a_handler_that_does_not_end_is_cut_at_the_end_and_its_message_giv
         await until(lambda: begun)
     row = "select attempt, available_at <= now() from tenfold.delivery where group_name = $1"
     assert tuple(await database.reading("primary").fetchrow(row, subject)) == (0, True)
+
+
+async def test_a_process_handles_no_more_at_once_than_it_may(database: db.Database, subject: str) -> None:
+    tf_queue = queue.Queue(database)
+    busy, most, done = 0, 0, 0
+
+    async def work(message: Message[int]) -> None:
+        nonlocal busy, most, done
+        busy += 1
+        most = max(most, busy)
+        await asyncio.sleep(0.01)
+        busy -= 1
+        done += 1
+
+    for number in range(2):
+        tf_queue.subscriber(subject, group=f"{subject}.{number}", concurrency=4)(work)
+    async with running(tf_queue, concurrency=5):
+        async with database.transaction() as tx:
+            for number in range(20):
+                await tx.publish(subject, number)
+        await until(lambda: done == 40)
+    assert 1 < most <= 5
+
+
+async def test_the_inbox_forgets_what_was_handled_long_ago(database: db.Database, subject: str) -> None:
+    old = "insert into tenfold.inbox select $1, gen_random_uuid(), now() - $2::interval from generate_series(1, $3)"
+    await database.execute(old, subject, timedelta(hours=25), 5001)
+    await database.execute(old, subject, timedelta(hours=23), 3)
+    assert 5001 == await subscriptions.prune(database.shards)
+    left = "select count(*) from tenfold.inbox where group_name = $1"
+    assert 3 == await database.reading("primary").fetchval(left, subject)

@@ -74,6 +74,9 @@ create table tenfold.dead_letter (
 );
 comment on table tenfold.dead_letter is 'Messages that a group could not handle, kept for a person to look at.';
 
+alter table tenfold.outbox set (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02);
+alter table tenfold.delivery set (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02);
+
 create function tenfold.outbox_batch(wanted uuid[], most integer, grace interval) returns setof tenfold.outbox
     language plpgsql
 as $body$
