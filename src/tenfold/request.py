@@ -56,6 +56,8 @@ class Request:
     idempotency: IdempotencyKey | None = None
     pinned: dict[int, str] = field(default_factory=dict)
     """By shard, the node that this request's reads are pinned to: reads within one request are monotonic."""
+    is_stamped: bool = False
+    """Whether what it reads becomes a cached value that claims to reflect `seen`: even an eventual read then must."""
     is_waiting: bool = False
     """Set by `sdk/db` while it waits for a primary: the request then does not count as work that overloads us."""
     scope: MutableMapping[str, Any] = field(default_factory=dict)

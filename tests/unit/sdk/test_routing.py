@@ -250,3 +250,16 @@ def test_a_level_may_be_written_as_a_word(written: Any, seconds: float | None, e
 def test_another_word_says_which_there_are(written: str, seconds: float | None) -> None:
     with pytest.raises(errors.MisuseError, match=r'"primary", "session", "eventual"'):
         levels.parse(written, seconds)
+
+
+def test_without_a_primary_an_eventual_read_takes_any_copy_unless_its_value_is_stamped() -> None:
+    group = shard("old", "new")
+    see(group, "old", 1, "replica", 100)
+    see(group, "new", 1, "replica", 300)
+    way = Way(group, levels.EVENTUAL)
+    serving = session(position.Position(0, 1, 1, 200))
+    serving.pinned[0] = "gone"
+
+    assert {"old", "new"} == {way.ready(serving) for _ in range(50)}
+    serving.is_stamped = True
+    assert {"new"} == {way.ready(serving) for _ in range(50)}

@@ -58,7 +58,7 @@ class Reads:
     def ready(self, serving: request.Request | None) -> nodes.Node | None:
         """A node that may answer this read now, or None when that takes a wait. Pins the request to it."""
         shard = self._shards.shard(self._number)
-        shard.is_used = True
+        shard.uses += 1
         level = self._level or self._usual(serving)
         if level.kind is levels.Kind.PRIMARY:
             return shard.primary
@@ -67,7 +67,7 @@ class Reads:
         wanted = serving.seen.get(self._number) if level.kind is levels.Kind.SESSION else None
         pinned = serving.pinned.get(self._number)
         if pinned is not None:
-            return self._pinned(shard, pinned, level, wanted)
+            return self._pinned(shard, serving, level, wanted)
         node = self._choice(shard, level, wanted)
         if node is not None:
             serving.pinned[self._number] = node.where.name
@@ -213,18 +213,19 @@ class Reads:
         return levels.SESSION if serving is None or serving.is_known else self._shards.unknown_level
 
     def _pinned(
-        self, shard: nodes.Shard, name: str, level: levels.Level, wanted: position.Position | None
+        self, shard: nodes.Shard, serving: request.Request, level: levels.Level, wanted: position.Position | None
     ) -> nodes.Node | None:
         """The node that this request has read from before, if it still will do.
 
         If not, only the primary is surely no older than it was; without a primary, an eventual read takes what it
-        gets.
+        gets, unless its value is stamped.
         """
-        node = shard.nodes.get(name)
+        node = shard.nodes.get(serving.pinned[self._number])
         if node is not None and node.sighting is not None and self._suits(shard, node, level, wanted):
             return node
         if level.kind is levels.Kind.EVENTUAL and shard.primary is None:
-            return routing.lightest(shard.readable)
+            stamp = serving.seen.get(self._number) if serving.is_stamped else None
+            return routing.lightest([one for one in shard.readable if stamp is None or shard.proves(one, stamp)])
         return None
 
     def _choice(self, shard: nodes.Shard, level: levels.Level, wanted: position.Position | None) -> nodes.Node | None:

@@ -54,7 +54,7 @@ class Stamps:
         if wanted is not None and found.lsn <= wanted.lsn:
             self.nudge()
         serving.saw(found)
-        serving.is_known = True
+        serving.is_known = serving.is_stamped = True
         return found
 
     def nudge(self) -> None:
@@ -64,7 +64,9 @@ class Stamps:
 
     async def stop(self) -> None:
         """End what is under way."""
-        tasks = [*self._asking.values(), *([self._nudging] if self._nudging else [])]
+        found = [*self._asking.values(), *([self._nudging] if self._nudging else [])]
+        self._nudging = None
+        tasks = [task for task in found if not task.done()]  # one that is done may be of a loop that is gone
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
