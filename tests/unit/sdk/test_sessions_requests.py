@@ -130,6 +130,24 @@ async def test_the_cookie_names_the_service_and_is_secure_exactly_over_https(url
     assert ["Max-Age=90", "Path=/", "HttpOnly", "SameSite=Lax", *(["Secure"] if is_secure else [])] == attributes
 
 
+async def test_a_trace_shows_where_the_session_was_looked_for_and_kept() -> None:
+    tf = made()
+
+    async def page(request: Request) -> Response:
+        session = await tf.session(request)
+        session["n"] = session.get("n", 0) + 1
+        return PlainTextResponse("")
+
+    async with browser(tf, Starlette(routes=[Route("/", page)])) as client:
+        await client.get("/")
+        answer = await client.get("/", headers={"tenfold-debug": bindings.debug_key(SERVICE.secret)})
+
+    trace = answer.headers["tenfold-trace"]
+    assert "found in the store memory" in trace
+    assert "the client gets its cookie" in trace
+    assert client.cookies["shop-session"] not in trace
+
+
 async def test_eager_sessions_are_there_for_code_that_knows_nothing_of_tenfold() -> None:
     tf = made()
 

@@ -71,7 +71,10 @@ class Visit:
             await self._follow(setting)
         headers: request.Headers = [(b"vary", b"cookie")]
         if status < 500:
-            headers += await self._kept(mine)
+            with request.recording().span("session", "keep", setting.stores.current.name) as span:
+                cookies_given = await self._kept(mine)
+                span.decide("the client gets its cookie" if cookies_given else "nothing had to be kept")
+            headers += cookies_given
         return headers
 
     def ensure_changeable(self, what: str) -> None:
@@ -104,7 +107,9 @@ class Visit:
 
     async def _look(self, ticket: records.Ticket) -> None:
         now = self._now()
-        found = await self._setting.stores.load(ticket, now)
+        with request.recording().span("session", "load", self._setting.stores.current.name) as span:
+            found = await self._setting.stores.load(ticket, now)
+            span.decide(_told(found))
         if found is None:
             counters.add("sessions.unknown", 0 if ticket.is_blank else 1)
         elif found.record.is_over:
@@ -246,3 +251,10 @@ class Visit:
 
     def _now(self) -> float:
         return round(self._setting.clock(), 3)
+
+
+def _told(found: stores.Found | None) -> str:
+    """What was found, in words for the request's trace."""
+    if found is None:
+        return "no store knows it: the visitor has none"
+    return "it is over" if found.record.is_over else f"found in the store {found.store.name}"
