@@ -135,6 +135,19 @@ async def test_each_group_gets_each_message_and_order_is_kept_where_it_is_asked_
         await second.close()
 
 
+async def test_a_group_that_was_forgotten_keeps_no_messages(
+    shards: primary.Shards, servers: nats_servers.Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with carrying(shards, servers, "forgetful") as before:
+        await before.subscribe([group("mailer"), group("gone")])
+        await before.send([message()])
+    monkeypatch.setattr(streams, "STRANGE_SECONDS", 0.0)
+    async with carrying(shards, servers, "forgetful") as queue:
+        await queue.subscribe([group("mailer")])
+
+        assert [("mailer", 1)] == [(one.group, one.waiting) for one in await queue.figures()]
+
+
 async def test_what_a_process_leaves_is_given_back_at_once(
     shards: primary.Shards, servers: nats_servers.Servers
 ) -> None:

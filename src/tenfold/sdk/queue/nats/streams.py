@@ -27,6 +27,9 @@ DUPLICATE_SECONDS = 120
 ACK_SECONDS = 15.0
 """How long the servers wait for a worker's sign of life before they give its message to another."""
 
+STRANGE_SECONDS = 60.0
+"""A consumer of a group that the database does not know is left alone for so long: its process may just have begun."""
+
 MOST_PENDING = 65_536
 """Messages of a group that are under way or wait for another try, in all its workers together."""
 
@@ -75,9 +78,11 @@ class Streams:
             if shut_at and datetime.fromisoformat(shut_at) >= told_at:
                 raise RefusedError(503, NO_STREAM, f"the service went back to another transport at {shut_at}")
             await self._ask(f"STREAM.UPDATE.{self.names.stream}", wanted | CLOSED)
-        await self.subscribe(groups)
+        known = list(groups)
+        found_consumers = await self._subscribe(known)
         if not _is_within(wanted, config):
             await self._ask(f"STREAM.UPDATE.{self.names.stream}", wanted)
+        await self.forget(_strangers(found_consumers, known, datetime.now(UTC)))
 
     async def _created(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """A stream that takes nothing yet; or another process was faster."""
@@ -118,15 +123,14 @@ class Streams:
             if len(found) >= page.get("total", 0) or not page.get("consumers"):
                 return found
 
-    async def subscribe(self, groups: Iterable[naming.Group]) -> None:
-        """Every one of these groups has its consumers, as they must be: from now on messages wait for it."""
-        wanted = {one.name: one for group in groups for one in self.names.consumers(group)}
-        if not wanted:
-            return
-        found = {one["name"]: one.get("config", {}) for one in await self.consumers()}
-        configs = [_consumer(one) for one in wanted.values()]
+    async def _subscribe(self, groups: Iterable[naming.Group]) -> list[dict[str, Any]]:
+        """Every one of these groups has its consumers, as they must be; returns those that there were before."""
+        consumers = await self.consumers()
+        found = {one["name"]: one.get("config", {}) for one in consumers}
+        configs = [_consumer(one) for group in groups for one in self.names.consumers(group)]
         missing = [one for one in configs if not _is_within(one, found.get(one["name"], {}))]
         await asyncio.gather(*(self._create(one) for one in missing))
+        return consumers
 
     async def _create(self, consumer: dict[str, Any]) -> None:
         """Make this consumer, or change it."""
@@ -188,7 +192,7 @@ def error_for(where: str, found: BaseException) -> errors.TryAgain:
             f"{where}: the queue's storage is full ({found}); handle messages faster, or raise queue.storage"
         )
     words = str(found) or type(found).__name__
-    return errors.StoreUnavailable(f"{where}: the NATS servers do not take it ({words}); nothing was sent")
+    return errors.StoreUnavailable(f"{where}: the NATS servers do not take it ({words}); it may not have been taken")
 
 
 TROUBLE = (link.LostError, TimeoutError, RefusedError)
@@ -208,6 +212,19 @@ def _stream(names: naming.Names, replicas: int, most_bytes: int) -> dict[str, An
         "duplicate_window": DUPLICATE_SECONDS * SECOND,
         "metadata": {SHUT_AT: ""},
     }
+
+
+def _strangers(consumers: Iterable[dict[str, Any]], known: Iterable[naming.Group], now: datetime) -> list[str]:
+    """Consumers of groups that the service has forgotten: what they keep from being deleted would fill the storage."""
+    names = {(one.name, one.subject) for one in known}
+    groups = [(one, one["config"].get("metadata", {})) for one in consumers]
+    return [
+        one["name"]
+        for one, said in groups
+        if "group" in said
+        and (said["group"], said.get("subject")) not in names
+        and (now - datetime.fromisoformat(one["created"])).total_seconds() > STRANGE_SECONDS
+    ]
 
 
 def _consumer(wanted: naming.Consumer) -> dict[str, Any]:

@@ -28,6 +28,8 @@ STORAGE_SHARE = 0.9
 SUBSCRIBE_SECONDS = 30.0
 """How long making a group's consumers may take: a group that keeps order has sixteen."""
 
+UPKEEP_SECONDS = 60.0
+
 KNOWN = "select group_name, subject, is_ordered from tenfold.subscription"
 
 POSTPONE = """
@@ -59,17 +61,21 @@ class Nats:
         """Subjects that some of them match: messages of others would be dropped."""
         self._preparing: asyncio.Task[None] | None = None
         self._is_prepared = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, bound: bindings.Queue) -> None:
         self._follow(bound)
         self._link.on_up.append(self._came_up)
         self._publishing.start()
         self._link.start()
+        self._timer = asyncio.get_running_loop().call_later(UPKEEP_SECONDS, self._keep_up)
 
     def update(self, bound: bindings.Queue) -> None:
         self._follow(bound)
 
     async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._preparing is not None:
             self._preparing.cancel()
         if self._came_up in self._link.on_up:
@@ -144,6 +150,12 @@ class Nats:
         """The servers may have lost everything since, or be others."""
         self._is_prepared = False
         if self._bound.transport == "nats":
+            self._prepare_soon()
+
+    def _keep_up(self) -> None:
+        """Now and then: groups may have been forgotten since."""
+        self._timer = asyncio.get_running_loop().call_later(UPKEEP_SECONDS, self._keep_up)
+        if self._link.is_up and self._bound.transport == "nats":
             self._prepare_soon()
 
     def _prepare_soon(self) -> asyncio.Task[None]:
