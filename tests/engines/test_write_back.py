@@ -217,6 +217,22 @@ async def test_what_the_servers_hold_is_moved_into_the_database_before_they_stop
     assert 0 == await moving.move(database.bound, servers.bound)
 
 
+async def test_a_process_that_stops_leaves_the_flushing_to_another_at_once(
+    database: postgres_cluster.Cluster, servers: valkey_servers.Servers
+) -> None:
+    async with started(database, servers.bound) as here:
+        first = here.all.make("left", flush=cache_process.flush, seconds=0.05)
+        await first.put("1", 1)
+        await until_flushed(database, {1})
+        async with started(database, servers.bound) as other:
+            second = other.all.make("left", flush=cache_process.flush, seconds=0.05)
+            await here.all.stop()
+            began = asyncio.get_running_loop().time()
+            await second.put("2", 1)
+            await until_flushed(database, {2})
+            assert asyncio.get_running_loop().time() - began < flushing.LEASE_SECONDS * 0.7
+
+
 async def test_what_is_put_wrongly_is_said(database: postgres_cluster.Cluster) -> None:
     async with started(database) as here:
         bought = here.all.make("bought", flush=cache_process.flush, type=int)

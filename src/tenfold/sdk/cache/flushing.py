@@ -6,6 +6,7 @@ A put whose flush fails again and again is laid aside in tenfold.dead_letter, so
 """
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import random
@@ -27,6 +28,9 @@ log = logging.getLogger("tenfold.cache")
 
 LEASE_SECONDS = 5.0
 """How long the streams are a flusher's; it takes them again each time."""
+
+LEAVE_SECONDS = 0.5
+"""How long a process that stops waits to have given its lease back."""
 
 FLUSH_SECONDS = 30.0
 """How long one batch's transaction may take, failovers of the database included."""
@@ -51,6 +55,8 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """)
+
+_LEAVE = valkey.Script("if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end")
 
 _INBOX = """
 insert into tenfold.inbox (group_name, id) select $1, unnest($2::uuid[]) on conflict do nothing returning id
@@ -100,6 +106,7 @@ class Flusher:
     ) -> None:
         self._name = name
         self._group = f"write_back:{name}"
+        self._lease = f"tf:wl:{{{name}}}"
         self._plan = plan
         self._codec = codec
         self._database = database
@@ -125,6 +132,7 @@ class Flusher:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+            await self._leave()
 
     def noticed(self) -> None:
         """One more put: when a batch has come together, it does not wait."""
@@ -192,9 +200,14 @@ class Flusher:
 
     async def _is_mine(self) -> bool:
         """Whether this process may take from the streams; for `LEASE_SECONDS` more then."""
-        key = f"tf:wl:{{{self._name}}}"
         life = int(LEASE_SECONDS * 1000)
-        return bool(await self._servers.run(_LEASE, self._holder, life, keys=(key,), repeat=True))
+        return bool(await self._servers.run(_LEASE, self._holder, life, keys=(self._lease,), repeat=True))
+
+    async def _leave(self) -> None:
+        """Let another process have the streams at once. Without an answer it has them when the lease ends."""
+        if self._servers.is_there and self._servers.is_well(self._lease):
+            with contextlib.suppress(valkey.ValkeyError):
+                await self._servers.run(_LEAVE, self._holder, keys=(self._lease,), timeout=LEAVE_SECONDS)
 
     async def _flush_table(self) -> None:
         """What is in the table: rows that another process has in hand are left to it."""
