@@ -31,6 +31,28 @@ select json_build_object(
 DONE = '{"accounts" : 0, "mails" : 0, "orders" : 0, "bought" : 0}'
 
 
+HIGH = """
+[balancer]
+servers = 2
+[cache]
+servers = 3
+[sessions]
+store = "cache"
+[queue]
+servers = 3
+[workers]
+servers = 2
+"""
+
+
+def _begin_high(shop: project.Project) -> None:
+    """Start where the climb ends: `test_climb` has the way there."""
+    shop.edit(r"^\[web\]\nservers = 1", "[web]\nservers = 2")
+    shop.edit(r"^\[database\]", "[database]\nreplicas = 2\nsynchronous = true")
+    path = shop.folder / "tenfold.toml"
+    path.write_text(path.read_text() + HIGH)
+
+
 async def _servers(shop: project.Project, tier: str) -> list[dict[str, Any]]:
     return [one for one in (await shop.status())["servers"] if one["tier"] == tier]
 
@@ -107,8 +129,9 @@ DEATHS: list[Callable[[project.Project], Awaitable[None]]] = [_cache_primary, _c
 
 async def test_whatever_dies_of_cache_queue_and_workers_no_request_fails_and_no_message_is_lost(tmp_path: Path) -> None:
     async with project.shop(tmp_path) as shop:
-        await shop.tenfold("up", "-d")
-        await shop.tenfold("grow", "--to", "queued", "--yes", seconds=250)
+        _begin_high(shop)
+        await shop.tenfold("up", "-d", seconds=250)
+        assert "queued" == (await shop.status())["rung"]
         for death in DEATHS:
             await _survives(shop, death)
         shop.edit(r'^store\s*=\s*"cache"', 'store = "database"')
