@@ -128,7 +128,7 @@ async def faststream(places: Places, count: Count | None) -> AsyncIterator[Publi
     broker = NatsBroker(places.nats, logger=None)
     if count is not None:
 
-        @broker.subscriber(f"{name}.drawn", stream=stream, queue=name)
+        @broker.subscriber(f"{name}.drawn", stream=stream, durable=name)
         async def handle(payload: dict[str, Any]) -> None:
             count.one()
 
