@@ -33,6 +33,10 @@ DEAD_SECONDS = 1.0
 """A connection on which nothing came for so long, though something was asked, is closed at the next beat: it may have
 been us who did not look."""
 
+LOOK_SECONDS, LOOK_SECONDS_EACH = 0.002, 5e-6
+"""How long after a look for what has waited too long the next one is, and more for each command that waits: a server
+that is gone, and ten thousand that wait for it, must not keep the loop busy. So much too late a deadline may be."""
+
 SILENT_SECONDS = 0.1
 """When a deadline passes and nothing came for so long, the server counts as silent until something comes."""
 
@@ -229,7 +233,8 @@ class Server:
         self.line = deque(one for one in self.line if not one.future.done())
         self._line_bytes = sum(one.size for one in self.line)
         left = [one.until for one in (*sent, *self.line) if not one.future.done()]
-        self._wake_at(max(min(left, default=math.inf), now + 0.002))
+        pause = LOOK_SECONDS + LOOK_SECONDS_EACH * len(left)
+        self._wake_at(max(min(left, default=math.inf), now + pause))
 
     def _why_waiting(self) -> str:
         return f"{self.name}: {'too much was on its way' if self.connection is not None else self.trouble}"
