@@ -26,16 +26,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres_clust
 @pytest.fixture
 async def connection(cluster: postgres_cluster.Cluster) -> "AsyncIterator[asyncpg.Connection]":
     """The superuser's own, with empty tables."""
-    server = cluster.primary
-    made = await asyncpg.connect(
-        host=server.host, port=server.port, user="postgres", database=postgres_cluster.DATABASE
-    )
+    made = await _connected(cluster)
     await made.execute(queue_service.TABLES.format(user=postgres_cluster.USER))
     await made.execute("truncate tenfold.outbox, tenfold.delivery, tenfold.inbox, tenfold.subscription")
     try:
         yield made
     finally:
         await made.close()
+
+
+async def _connected(cluster: postgres_cluster.Cluster) -> "asyncpg.Connection":
+    server = cluster.primary
+    return await asyncpg.connect(
+        host=server.host, port=server.port, user="postgres", database=postgres_cluster.DATABASE
+    )
 
 
 async def test_what_a_process_committed_and_could_not_send_any_more_is_sent_by_others(
@@ -50,6 +54,26 @@ async def test_what_a_process_committed_and_could_not_send_any_more_is_sent_by_o
         async with queue_service.staff([queue_service.Task("consumer", bound, told)], tmp_path):
             await queue_service.settled(connection, 1, SECONDS)
             assert 1 == await connection.fetchval("select count(*) from done")
+
+
+async def test_everything_goes_on_when_the_database_was_away(
+    cluster: postgres_cluster.Cluster, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """A power cut of the database, in the middle of publishing and handling."""
+    bound, told = cluster.bound, bindings.Queue()
+    publisher = queue_service.Task("publisher", bound, told, 0, 300, at_once=4)
+    async with queue_service.staff([publisher, queue_service.Task("consumer", bound, told)], tmp_path) as processes:
+        for one in processes:
+            await one.ready()
+        await cluster.primary.kill()
+        await cluster.primary.start()
+        again = await _connected(cluster)
+        try:
+            await queue_service.settled(again, 300, SECONDS)
+            found = await again.fetchrow("select count(*), count(distinct number) from done")
+        finally:
+            await again.close()
+    assert (300, 300) == tuple(found), [one.log.read_text()[-2000:] for one in processes]
 
 
 async def test_a_deploy_loses_no_message_and_waits_for_no_lease(
