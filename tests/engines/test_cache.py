@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import itertools
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -66,7 +67,6 @@ async def test_what_was_invalidated_is_served_to_nobody_from_then_on(here: cache
     with request.serving(caches.visitor()):
         await here.rename(pid, "new", f"product:{pid}")
     assert ["new", "new"] == [await product(pid=pid), await product(pid)]
-    assert 2 == here.loads
 
 
 async def test_a_value_without_tags_is_only_for_who_has_not_written_after_it(here: caches.Process, pid: int) -> None:
@@ -308,8 +308,6 @@ async def test_nothing_is_kept_for_a_shorter_time_and_an_old_value_serves_while_
     here: caches.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = ahead = 0.0
-    import time
-
     real = time.time
 
     def clock_now() -> float:
@@ -343,6 +341,40 @@ async def test_nothing_is_kept_for_a_shorter_time_and_an_old_value_serves_while_
     is_broken, ahead = True, 2000.0
     with pytest.raises(ZeroDivisionError):
         await here.cache.get_or_load("fragile", fragile, **rules)
+
+
+async def test_a_value_is_loaded_anew_ahead_of_its_end_and_waited_for_as_long_as_was_said(
+    here: caches.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, made, may_return = 0.0, 0, asyncio.Event()
+    real = time.time
+    monkeypatch.setattr("tenfold.sdk.cache.reading.time.time", lambda: real() + ahead)
+
+    async def load() -> int:
+        nonlocal made
+        made += 1
+        number = made
+        if number > 2:
+            await may_return.wait()
+        return number
+
+    async def ask(**rules: Any) -> int:
+        return await here.cache.get_or_load("ahead", load, ttl=100, stale=1000, **rules)
+
+    async def is_second() -> bool:
+        return await ask() == 2
+
+    assert 1 == await ask(ahead=0.5)
+    ahead = 60.0
+    assert [1, 1] == [await ask(), await ask(ahead=0.5)]
+    assert await clock.until(is_second, seconds=10, pause_seconds=0.005)
+
+    ahead = 200.0
+    assert [2, 2] == [await ask(), await ask(soft_timeout=0.01)]
+    may_return.set()
+    assert 3 == await ask(soft_timeout=20)
+    assert 3 == made
+    assert [2] == here.counts("refreshes")
 
 
 async def test_what_is_not_there_is_raised_again_without_asking_again(here: caches.Process) -> None:
