@@ -369,7 +369,7 @@ async def test_what_was_moved_is_forgotten_so_that_no_logout_is_undone_by_moving
     source: str,
     target: str,
 ) -> None:
-    visitors = [Visitor(every[source]) for _ in range(600)]
+    visitors = [Visitor(every[source]) for _ in range(520)]  # more than one batch
     await asyncio.gather(*(one.store.create(one.id, record(a="1"), is_precious=False) for one in visitors))
     bound = bindings.Bindings(service=bindings.Service(name="shop"), database=cluster.bound, cache=servers.bound)
     await moving.move(bound, source, target)

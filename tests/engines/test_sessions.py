@@ -383,8 +383,9 @@ async def test_a_session_is_renewed_at_most_every_tenth_of_its_life(
 
 
 async def test_eager_sessions_are_there_before_the_app_and_its_store_may_be_gone(
-    cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers
+    cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cached, "PATIENCE_SECONDS", 1.0)
     gone = bindings.Cache(nodes=(bindings.CacheNode(name="cache-1", host=f"127.{NETWORK}.99.1"),))
     async with session_sites.webs(cluster.bound, servers.bound, "cache", is_eager=True) as (web,):
         visitor = web.visitor()

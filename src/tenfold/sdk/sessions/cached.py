@@ -55,6 +55,7 @@ CHANGE = scripts.Script("""
 local mine = redis.call('HGET', KEYS[1], '@')
 if not mine then return 0 end
 local own = cjson.decode(mine)
+if own.expires_at <= tonumber(ARGV[2]) then return 0 end
 own.changed_at, own.expires_at = tonumber(ARGV[2]), tonumber(ARGV[3])
 local drops = tonumber(ARGV[4])
 if drops > 0 then redis.call('HDEL', KEYS[1], unpack(ARGV, 5, 4 + drops)) end
