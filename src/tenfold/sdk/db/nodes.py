@@ -76,6 +76,11 @@ class Node:
         return position.Position(self.shard, epoch, seen.timeline, seen.lsn) if seen and seen.timeline else None
 
 
+BACKGROUND_USES = 5
+"""In a second: so few are no traffic, but what the SDK does by itself: a look whether messages wait, whether the cache
+is stale. To look at every node ten times a second would cost more than all of that."""
+
+
 class Shard:
     """The nodes of one shard and what their sightings add up to. Every change fires `news`."""
 
@@ -89,7 +94,6 @@ class Shard:
         "history",
         "history_of",
         "hopeless_until",
-        "is_used",
         "news",
         "nodes",
         "number",
@@ -97,6 +101,8 @@ class Shard:
         "primary",
         "readable",
         "turned",
+        "uses",
+        "uses_since",
     )
 
     def __init__(self, number: int, epoch: int, poke: Callable[[], None]) -> None:
@@ -110,8 +116,9 @@ class Shard:
         """The newest node that says it is primary; it may be fenced (`writable` tells)."""
         self.readable: tuple[Node, ...] = ()
         """Replicas that are there and do not lag too far."""
-        self.is_used = True
-        """Set by every read and write, cleared by the probes: probing follows the traffic."""
+        self.uses = BACKGROUND_USES + 1
+        """Reads and writes since `uses_since`, counted back by the probes: probing follows the traffic."""
+        self.uses_since = 0.0
         self.busy_until = 0.0
         """Until when the probes look often."""
         self.hopeless_until = 0.0

@@ -149,7 +149,7 @@ class Shards:
         primary is never shed.
         """
         group = self.shard(shard)
-        group.is_used = True
+        group.uses += 1
         may_shed = True
         while True:
             node = group.writable

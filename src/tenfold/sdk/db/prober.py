@@ -175,11 +175,13 @@ class Prober:
 
     def _interval(self, now: float) -> float:
         shard, seen = self._shard, self._node.sighting
-        if shard.is_used:
-            shard.is_used = False
+        is_used = shard.uses > nodes.BACKGROUND_USES
+        if is_used:
             if shard.busy_until < now:
                 shard.poke()  # the others still sleep as if there were no traffic
             shard.busy_until = now + IDLE_SECONDS
+        if is_used or now - shard.uses_since >= IDLE_SECONDS:
+            shard.uses, shard.uses_since = 0, now
         if shard.freshness.waiting and seen is not None:
             return CATCHING_UP_SECONDS
         if shard.news.waiting:
