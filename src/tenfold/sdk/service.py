@@ -180,15 +180,6 @@ class Tenfold:
             self.inflight.drain()
             await asyncio.gather(self.queue.drain(), self._drain_requests())
 
-    async def _drain_requests(self) -> None:
-        if not await self.inflight.drained(self.settings.request_seconds):
-            self.inflight.cut()
-            await self.inflight.drained(CUT_SECONDS)
-
-    def _is_busy(self) -> bool:
-        """Whether requests leave this process no time for messages."""
-        return len(self.inflight.working) > self.settings.max_requests * BUSY_SHARE
-
     async def stop(self) -> None:
         """Undo `start`. Without a start it does nothing."""
         if self._starts == 0:
@@ -205,6 +196,15 @@ class Tenfold:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    async def _drain_requests(self) -> None:
+        if not await self.inflight.drained(self.settings.request_seconds):
+            self.inflight.cut()
+            await self.inflight.drained(CUT_SECONDS)
+
+    def _is_busy(self) -> bool:
+        """Whether requests leave this process no time for messages."""
+        return len(self.inflight.working) > self.settings.max_requests * BUSY_SHARE
 
     def _read_bindings(self) -> bindings.Database:
         """Take the bindings in, and watch them; without any, the arguments must do."""

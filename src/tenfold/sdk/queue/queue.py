@@ -1,9 +1,11 @@
 """`tf.queue` as an app sees it, and what runs behind it in each process. Made by `sdk/service`, one a `Tenfold`.
 
-publishing, outbox      with the transaction, or not at all
-relay                   from the outbox to the transport of now
-crew, running, handling from a transport to the subscribers' functions
-postgres, nats          the transports
+    publishing, outbox       with the transaction, or not at all
+    relay                    from the outbox to the transport of now
+    crew, running, handling  from a transport to the subscribers' functions
+    postgres, nats           the transports
+
+It never decides what becomes of a message: `handling` does.
 """
 
 import asyncio
@@ -68,6 +70,8 @@ class Queue:
         self._publishing = publishing.Publishing(self._shards, self._subjects, self._relay.take)
         self._crew = crew.Crew(self._shards, lambda: is_busy() and not bindings.is_worker())
         self._carriers: dict[str, transport.Transport] = {}
+        self._started: set[str] = set()
+        """Those of them that were started: one may be asked for a moment before the bindings are followed."""
         self._bound = bindings.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
@@ -183,6 +187,7 @@ class Queue:
             await self._relay.finish(FINISH_SECONDS)
         found, self._tasks = self._tasks, []
         await tasks.end(found)
+        self._started.clear()
         carriers, self._carriers = self._carriers, {}
         await asyncio.gather(*(one.stop() for one in carriers.values()))
 
@@ -238,22 +243,24 @@ class Queue:
                 await asyncio.sleep(PAUSE.seconds(tries))
 
     async def _follow(self) -> None:
-        """Groups first, then whoever handles their messages; transports that nobody needs any more last."""
+        """The groups, then whoever handles their messages; transports that nobody needs any more last."""
         bound = self._bound
         names = {"postgres", bound.transport, *([bound.former] if bound.former else [])}
-        for name in names - self._carriers.keys():
+        for name in names - self._started:
             await self._carrier_of(name).start(bound)
+            self._started.add(name)
         wanted = [one.subscription for one in self._subscribers]
         if wanted:
             await subscriptions.write(self._shards, wanted)
-            for name in names:
-                await self._carriers[name].subscribe(wanted)
         is_mine = bound.handled_by == ("workers" if bindings.is_worker() else "web")
         size = bound.concurrency if bindings.is_worker() else min(bound.concurrency, WEB_CONCURRENCY)
         if not self._is_draining:
             mine = list(self._subscribers) if is_mine else []
             await self._crew.follow(mine, {name: self._carriers[name] for name in names}, size)
+        for name in names if wanted else ():  # after all else: one whose servers are away holds up nothing
+            await self._carriers[name].subscribe(wanted)
         for name in self._carriers.keys() - names:
+            self._started.discard(name)
             await self._carriers.pop(name).stop()
 
     async def _keep_up(self) -> None:
