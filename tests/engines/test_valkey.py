@@ -119,7 +119,7 @@ async def test_forming_that_is_cut_short_at_any_point_is_finished_by_the_next(tm
         assert forming.is_whole(await admin.look(places(made)))
         await made.servers[5].kill()
         with pytest.raises(errors.EngineFailed, match=made.servers[5].host):
-            await admin.form(places(made), begins_anew=False)
+            await admin.form(places(made), begins_anew=False, within_seconds=0.5)
     finally:
         await made.stop()
 

@@ -20,4 +20,4 @@ async def ask(seat: engines.Seat, path: str, **options: str) -> tuple[int, Mappi
         ):
             return response.status, await response.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise errors.EngineFailed(f"NATS on {seat.server.name}: {error or type(error).__name__}") from error
+        raise errors.EngineFailed(f"NATS on {seat.server.name}: {str(error) or type(error).__name__}") from error

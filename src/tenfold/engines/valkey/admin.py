@@ -22,25 +22,41 @@ async def form(seats: Sequence[engines.Seat], *, begins_anew: bool, within_secon
 
     `begins_anew`: nobody uses them yet, and what an earlier life left on them goes; nothing happens to a cluster that
     is whole already. Without it nothing that is held is given up: what is missing is added. May be interrupted and
-    repeated at any point. Raises EngineFailed when a server does not answer or they do not agree in time.
+    repeated at any point. Raises EngineFailed when a server does not answer, or they do not agree, in time.
     """
     if len(seats) == 1:
         return
-    views = await look(seats)
-    if forming.is_whole(views):
-        return
-    if begins_anew:
-        await _carry_out(seats, forming.begin_anew(views))
     deadline = time.monotonic() + within_seconds
-    while not forming.is_whole(views := await look(seats)):
+    while True:
+        try:
+            begins_anew = begins_anew and not await _begin_anew(seats)
+            if await _advance(seats):
+                return
+            trouble = "they do not agree"
+        except errors.EngineFailed as error:
+            trouble = str(error)  # one that is busy, or just starting, answers the next time
         if time.monotonic() >= deadline:
             names = ", ".join(seat.server.name for seat in seats)
             raise errors.EngineFailed(
-                f"cache servers {names}: no whole cluster after {within_seconds:g} s; "
+                f"cache servers {names}: no whole cluster after {within_seconds:g} s ({trouble}); "
                 "look at the logs of valkey on these servers, and run it again"
             )
-        await _carry_out(seats, forming.orders(views, seats[0].process.port))
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _begin_anew(seats: Sequence[engines.Seat]) -> bool:
+    """True when they hold nothing any more, or are a whole cluster already."""
+    views = await look(seats)
+    if not forming.is_whole(views):
+        await _carry_out(seats, forming.begin_anew(views))
+    return True
+
+
+async def _advance(seats: Sequence[engines.Seat]) -> bool:
+    """Give the orders that are due now. True when nothing is left to do."""
+    views = await look(seats)
+    await _carry_out(seats, forming.orders(views, seats[0].process.port))
+    return forming.is_whole(views)
 
 
 async def take_over(seat: engines.Seat, former: str) -> bool:

@@ -44,7 +44,7 @@ class Connection:
                 answer = await self._answer()
         except (OSError, EOFError) as error:  # a timeout is the first
             raise errors.EngineFailed(
-                f"Valkey at {self._address}: no answer to {words[0]} ({error or type(error).__name__})"
+                f"Valkey at {self._address}: no answer to {words[0]} ({str(error) or type(error).__name__})"
             ) from error
         if isinstance(answer, hiredis.ReplyError):
             text = str(answer)
@@ -78,7 +78,7 @@ async def opened(
         async with asyncio.timeout(timeout_seconds):
             streams = await asyncio.open_connection(address, port)
     except OSError as error:
-        raise errors.EngineFailed(f"Valkey at {address}: {error or type(error).__name__}") from error
+        raise errors.EngineFailed(f"Valkey at {address}: {str(error) or type(error).__name__}") from error
     try:
         made = Connection(address, streams)
         await made.ask("AUTH", user, password, timeout_seconds=timeout_seconds)
