@@ -340,6 +340,29 @@ async def test_nobody_is_logged_out_while_sessions_move(
         assert {"principal": None} == await read(many[0].visitor(leaving))
 
 
+@pytest.mark.parametrize(("before", "after"), [("database", "cache"), ("cache", "database")])
+async def test_what_a_request_changes_that_was_under_way_while_its_session_moved_is_kept(
+    cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers, before: str, after: str
+) -> None:
+    """It began before anybody spoke of another store, and ends when the old one is told to nobody any more."""
+    async with session_sites.webs(cluster.bound, servers.bound, before) as (web,):
+        visitor = web.visitor()
+        await visitor.post("/login", params={"as": "user-7"})
+        await visitor.post("/put", params={"a": "1"})
+        kept = httpx.Cookies(visitor.cookies)
+        slow = asyncio.create_task(web.visitor(kept).post("/slow", params={"late": "1"}))
+        await web.arrived.acquire()
+
+        web.use(bindings.Sessions(store=before, former=(after,)))
+        web.use(bindings.Sessions(store=after, former=(before,)))
+        assert "user-7" == (await read(visitor))["principal"]
+        web.use(bindings.Sessions(store=after))
+        web.gate.set()
+        await slow
+
+        assert {"a": "1", "late": "1", "principal": "user-7"} == await read(web.visitor(kept))
+
+
 async def test_a_client_without_cookies_reads_what_it_wrote_at_any_web_server(
     cluster: postgres_cluster.Cluster, servers: valkey_servers.Servers
 ) -> None:
