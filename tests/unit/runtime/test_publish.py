@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from support.topologies import topology
+from support.topologies import TOPOLOGIES, topology
 from tenfold import bindings, engines
+from tenfold.observation import snapshot
 from tenfold.runtime import paths, publish, records, seats
 from tenfold.topology import tiers
 
@@ -83,3 +84,35 @@ def test_a_file_that_says_the_same_is_not_touched_for_apps_watch_it(tmp_path: Pa
 
     assert before == here.where.bindings.stat().st_ino
     assert isinstance(bindings.load(here.where.bindings), bindings.Bindings)
+
+
+def test_what_the_app_is_told_of_comes_back_from_its_bindings(tmp_path: Path) -> None:
+    queued = TOPOLOGIES["queued"]
+    here = places(tmp_path, queued)
+    told = snapshot.Told(
+        caches=tuple(one.name for one in here.wanted.running("valkey")),
+        store="cache",
+        former_stores=("database",),
+        queues=tuple(one.name for one in here.wanted.running("nats")),
+        transport="nats",
+        former_transport="postgres",
+        handled_by="workers",
+    )
+
+    publish.write(here, ("database-1",), told)
+
+    bound = publish.published(here)
+    assert bound is not None
+    assert (told, ("database-1",)) == (publish.told_in(bound), publish.databases_in(bound))
+    assert ("127.77.1.60", "127.77.1.30", 3) == (
+        bound.cache.nodes[0].host,
+        bound.queue.nodes[0].host,
+        bound.queue.replicas,
+    )
+    assert ("cache!", "queue!") == (bound.cache.password, bound.queue.password)
+
+
+def test_an_app_without_cache_and_queue_servers_gets_no_passwords_for_them(tmp_path: Path) -> None:
+    bound = publish.make(places(tmp_path), ("database-1",))
+
+    assert ("", "", (), ()) == (bound.cache.password, bound.queue.password, bound.cache.nodes, bound.queue.nodes)
