@@ -94,9 +94,10 @@ def ours(one: caches.Process) -> dict[str, Get]:
     return {"tf.cache": product, "tf.cache, a dict": copied, "tf.cache, a method": Shop().product}
 
 
-async def measure(one: caches.Process, arguments: argparse.Namespace) -> None:
-    """The rates of every way, round by round."""
+async def measure(one: caches.Process, s3fifo: caches.Process, arguments: argparse.Namespace) -> None:
+    """The rates of every way, round by round. With `lru` each hit moves what is hit; with `s3fifo` it does not."""
     mine, others = ours(one), rivals()
+    mine["tf.cache, s3fifo"] = ours(s3fifo)["tf.cache"]
     writer = request.Request()
     with request.serving(writer):
         await one.db.execute("update product set name = name where id = 1")
@@ -174,8 +175,11 @@ async def main() -> None:
             await cluster.primary.script(routed_reads.schema.statements(postgres_cluster.USER))
             await cluster.primary.script(caches.TABLE)
             await cluster.until_caught_up()
-            async with caches.process(cluster, bindings.Cache()) as one:
-                await measure(one, arguments)
+            async with (
+                caches.process(cluster, bindings.Cache(local_eviction="lru")) as one,
+                caches.process(cluster, bindings.Cache(local_eviction="s3fifo")) as other,
+            ):
+                await measure(one, other, arguments)
     await sweep()
     ratios()
 

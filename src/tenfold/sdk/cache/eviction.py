@@ -92,22 +92,43 @@ class Fifo:
         self.victim = self._queue.pop
 
 
-class Lru(Fifo):
-    """What was not used for the longest time goes first. One pass over many cold keys pushes everything else out."""
+class Lru:
+    """What was not used for the longest time goes first. One pass over many cold keys pushes everything else out.
+
+    What is in the newer half already is not moved again when it is hit: most hits cost a comparison.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        queue = self._queue
+        self._queue = Queue()
+        self._count = 0
+        self._moves = 0
+        self.touched: Callable[[Item], None] | None = self._touched
 
-        def touched(item: Item) -> None:
-            before, after = item.before, item.after
-            if after is not queue:
-                before.after, after.before = after, before
-                last = queue.before
-                item.before, item.after = last, queue
-                last.after = queue.before = item
+    def add(self, item: Item) -> None:
+        """At the end."""
+        self._count += 1
+        self._append(item)
 
-        self.touched = touched
+    def remove(self, item: Item) -> None:
+        """Wherever it is."""
+        self._count -= 1
+        remove(item)
+
+    def victim(self) -> Item:
+        """The oldest."""
+        self._count -= 1
+        return self._queue.pop()
+
+    def _touched(self, item: Item) -> None:
+        """To the end, unless fewer than half of all have come there since."""
+        if self._moves - item.level >= self._count >> 1:
+            remove(item)
+            self._append(item)
+
+    def _append(self, item: Item) -> None:
+        self._moves += 1
+        item.level = self._moves
+        self._queue.add(item)
 
 
 class Lfu:
