@@ -299,6 +299,30 @@ async def test_everything_starts_before_the_servers_do_and_outlives_their_death(
             await consumer.close()
 
 
+async def test_a_consumer_notices_that_its_leader_died_while_its_own_connection_stands(
+    shards: primary.Shards, servers: nats_servers.Servers
+) -> None:
+    """The request for messages died with the leader, and nobody says so: only the heartbeats are missing."""
+    async with carrying(shards, servers, "silent") as queue:
+        await queue.subscribe([group("mailer")])
+        consumers = await queue._streams.consumers()
+    leader = servers.server(consumers[0]["cluster"]["leader"])
+    others = tuple(one.node for one in servers.servers if one is not leader)
+    async with carrying(shards, servers, "silent", nodes=others) as queue:
+        consumer = queue.consume(group("mailer"))
+        await queue.send([message(payload=1)])
+        for one in await taken_of(consumer, 1):
+            consumer.acknowledge(one)
+        await leader.kill()
+        try:
+            await sent(queue, [message(payload=2)])
+            while payloads(found := await taken_of(consumer, 1, seconds=60)) != [2]:
+                consumer.acknowledge(found[0])
+        finally:
+            await servers.restart(leader)
+        await consumer.close()
+
+
 async def sent(queue: carrier.Nats, batch: Sequence[messages.Envelope]) -> None:
     """Send until it is taken, as the relay does."""
 
@@ -318,7 +342,7 @@ async def test_what_is_left_moves_into_the_database_once(
     shards: primary.Shards, servers: nats_servers.Servers, cluster: postgres_cluster.Cluster
 ) -> None:
     """Waiting, held by a worker, given back for later, at the head of a lane for an hour; twice moves nothing more."""
-    async with carrying(shards, servers, "leaver") as queue:
+    async with carrying(shards, servers, "leaver") as queue, carrying(shards, servers, "leaver") as unaware:
         mailer, stock = group("mailer", prefetch=3), group("stock", is_ordered=True)
         await queue.subscribe([mailer, stock])
         await queue.send([message(payload=number, key="k") for number in range(20)])
@@ -350,7 +374,7 @@ async def test_what_is_left_moves_into_the_database_once(
         assert sorted(set(range(20)) - {1}) == sorted(await cluster.primary.sql(f"{rows} 'mailer'", database="shop"))
         assert list(range(20)) == await cluster.primary.sql(f"{rows} 'stock'", database="shop")
         with pytest.raises(errors.StoreUnavailable):  # it has not heard, and must not open what was shut
-            await queue.send([message(payload="late")])
+            await unaware.send([message(payload="late")])
 
         queue.update(bound(servers))
         await queue.send([message(payload="again")])

@@ -125,6 +125,7 @@ class _Moving:
         self._group = group
         self._pulling = pulling
         self._task = asyncio.create_task(self._move(), name=f"tenfold-queue-drain-{group}")
+        self._busy = asyncio.Lock()
         self.moved = 0
 
     def ensure_alive(self) -> None:
@@ -133,8 +134,9 @@ class _Moving:
             self._task.result()
 
     async def stop(self) -> None:
-        """Give back what is not moved."""
-        self._task.cancel()
+        """Let what is under way arrive, and give back the rest."""
+        async with self._busy:
+            self._task.cancel()
         await asyncio.wait([self._task])
         await self._pulling.close()
 
@@ -142,16 +144,20 @@ class _Moving:
         """In one transaction as many as there are, then let the servers know. What was handled already is not moved."""
         while True:
             taken = await self._pulling.take(MOST)
-            try:
-                status = await store.execute(self._shards, MOVE, self._group, *_columns(taken))
-            except BaseException:
-                for one in taken:
-                    self._pulling.give_back(one, 0.0)
-                raise
-            self.moved += int(status.rpartition(" ")[2])
+            async with self._busy:
+                await self._move_batch(taken)
+
+    async def _move_batch(self, taken: Sequence[messages.Taken]) -> None:
+        try:
+            status = await store.execute(self._shards, MOVE, self._group, *_columns(taken))
+        except BaseException:
             for one in taken:
-                self._pulling.acknowledge(one)
-            await self._pulling.settled()
+                self._pulling.give_back(one, 0.0)
+            raise
+        self.moved += int(status.rpartition(" ")[2])
+        for one in taken:
+            self._pulling.acknowledge(one)
+        await self._pulling.settled()
 
 
 def _columns(taken: Sequence[messages.Taken]) -> tuple[list[Any], ...]:
