@@ -33,6 +33,9 @@ FACTORY_VARIABLE = "TENFOLD_FACTORY"
 ROLE_VARIABLE = "TENFOLD_ROLE"
 """The environment variable that makes a process of the app a worker: `worker`. Absent: it serves requests."""
 
+IMPORTS_VARIABLE = "TENFOLD_IMPORTS"
+"""The environment variable that names the modules a worker imports besides the app: for the app to show or to log."""
+
 URL_VARIABLE = "DATABASE_URL"
 """The environment variable with the database's address, for code that does not use the SDK."""
 

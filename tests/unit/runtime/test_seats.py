@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from support.topologies import TOPOLOGIES
+from support.topologies import TOPOLOGIES, topology
 from tenfold import engines, errors
-from tenfold.runtime import paths, records, seats
+from tenfold.runtime import paths, records, seats, supervise
 from tenfold.topology import layout
 
 SECRETS = engines.Secrets(*["secret"] * 10)
@@ -62,3 +62,14 @@ def test_a_server_has_the_seats_of_what_is_recorded_on_it(tmp_path: Path) -> Non
 
     assert [layout.GRANIAN] == [one.process for one in recorded.of("server-1")]
     assert () == recorded.of("unknown")
+
+
+def test_a_worker_is_replaced_when_what_it_imports_changes_and_told_of_a_new_concurrency(tmp_path: Path) -> None:
+    def revision(**workers: object) -> str:
+        where = paths.Paths(tmp_path / "tenfold.toml")
+        store = records.Store(where.records, records.Records(network=77))
+        placed = seats.Seats(where, store, SECRETS, topology(workers=workers))
+        return supervise.revision(placed.seat("worker-1", "worker"))
+
+    assert revision() == revision(concurrency=3)
+    assert 3 == len({revision(), revision(imports=["shop.mailer"]), revision(processes=2)})

@@ -38,7 +38,7 @@ def command(seat: engines.Seat) -> engines.Command:
             **setup.env,
             bindings.VARIABLE: str(seat.bindings),
             bindings.SERVER_VARIABLE: seat.server.name,
-            **({bindings.ROLE_VARIABLE: setup.role} if setup.role else {}),
+            **(_of_worker(seat, setup.role) if setup.role else {}),
             **({bindings.RELEASE_VARIABLE: setup.release} if setup.release else {}),
             **({bindings.APP_VARIABLE: setup.app} if setup.app else {bindings.FACTORY_VARIABLE: setup.factory}),
             "PYTHONUNBUFFERED": "1",
@@ -47,6 +47,12 @@ def command(seat: engines.Seat) -> engines.Command:
         grace_seconds=setup.kill_seconds + 2.0,
         start_seconds=20.0,
     )
+
+
+def _of_worker(seat: engines.Seat, role: str) -> dict[str, str]:
+    """Its role; and what it imports, so that it is replaced when that changes: a module is imported at the start."""
+    workers = seat.topology.workers
+    return {bindings.ROLE_VARIABLE: role, bindings.IMPORTS_VARIABLE: ",".join(workers.imports) if workers else ""}
 
 
 def locate() -> Path | None:
