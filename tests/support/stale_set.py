@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from support.processes_with_floors import Process
 from tenfold import position, request
+from tenfold.sdk.db import transaction
 
 KEYS = 48
 
@@ -74,10 +75,14 @@ class Race:
 
     async def _write(self, key: int) -> None:
         process, serving = self.chance.choice(self.processes), request.Request(is_known=True)
+
+        async def write(tx: transaction.Transaction) -> int:
+            version = await tx.fetchval(WRITE, key)
+            await tx.invalidate(tags=[f"race:{key}"])
+            return int(version)
+
         with request.serving(serving):
-            async with process.db.transaction() as tx:
-                version = await tx.fetchval(WRITE, key)
-                await tx.invalidate(tags=[f"race:{key}"])
+            version = await process.db.run(write)  # again, when its connection is one of those that are cut
         written = Acknowledged(key, version, next(self._moments), process, serving.seen)
         self.counts["writes"] += 1
         self._recent.append(written)
