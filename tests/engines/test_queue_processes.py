@@ -12,7 +12,7 @@ import pytest
 from support import postgres_cluster, queue_service, write_database
 from tenfold import bindings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 SECONDS = 60.0
 
@@ -100,6 +100,7 @@ async def test_every_effect_happens_exactly_once_while_everybody_is_killed(
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(3600)
 async def test_20_000_effects_happen_exactly_once_while_everybody_is_killed(
     cluster: postgres_cluster.Cluster, connection: asyncpg.Connection, tmp_path: Path, seed: int
 ) -> None:
