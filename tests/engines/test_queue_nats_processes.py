@@ -70,6 +70,7 @@ async def test_every_effect_happens_exactly_once_while_everybody_is_killed(
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(3600)
 async def test_20_000_effects_happen_exactly_once_while_everybody_is_killed(
     cluster: postgres_cluster.Cluster,
     servers: nats_servers.Servers,
