@@ -35,7 +35,7 @@ from tenfold import Message, bindings
 from tenfold.sdk import db
 from tenfold.sdk.queue import queue
 
-NETWORK = 68
+NETWORK = 12
 AT_ONCE = 64
 PAYLOAD = {"id": 7, "email": "visitor@example.com", "name": "A visitor"}
 

@@ -20,10 +20,12 @@ TOGETHER = {
     "writes": ("test_sdk_writes", "test_sdk_idempotency", "test_lost_commit"),
     "shop": ("test_shop", "test_migrate"),
     "traffic": ("test_traffic",),
-    "queue": ("test_queue",),
+    "queue": ("test_queue", "test_worker"),
     "sqlalchemy": ("test_sqlalchemy",),
     "cache": ("test_cache",),
-    "puts": ("test_write_back", "test_stampede"),
+    "puts": ("test_write_back", "test_stampede", "test_shared_cache"),
+    "cache servers": ("test_valkey", "test_nats"),
+    "sessions": ("test_session", "test_tokens"),
     "freshness": ("test_invalidation", "test_stale_set"),
 }
 """Test modules that use the same addresses never run at the same time; every other module is a group of its own."""

@@ -15,7 +15,7 @@ from tenfold.kit import clock
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 64
+NETWORK = 5
 numbers = itertools.count(1)
 
 

@@ -13,7 +13,7 @@ from tenfold.sdk.cache import names
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 64
+NETWORK = 5
 
 
 @pytest.fixture(scope="module")

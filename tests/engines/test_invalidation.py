@@ -33,7 +33,7 @@ from tenfold.sdk.valkey import client
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 65
+NETWORK = 6
 
 
 @pytest.fixture(scope="module")

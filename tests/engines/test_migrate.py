@@ -13,7 +13,7 @@ from support import postgres_cluster
 from tenfold import errors
 from tenfold.runtime import migrate
 
-NETWORK = 68
+NETWORK = 10
 
 TABLE = "-- migrate:up\ncreate table {name} (id int);\n-- migrate:down\ndrop table {name};\n"
 

@@ -115,7 +115,7 @@ async def test_a_database_that_is_away_is_said_plainly(
 ) -> None:
     monkeypatch.setattr("tenfold.sdk.queue.store.SECONDS", 0.2)
     where = paths.Paths(project)
-    nobody = bindings.Shard(nodes=(bindings.DatabaseNode(name="gone", host="127.67.99.99"),))
+    nobody = bindings.Shard(nodes=(bindings.DatabaseNode(name="gone", host="127.8.99.99"),))
     gone = bindings.Database(shards=(nobody,), name="shop", user="app", password="")
     where.bindings.write_bytes(bindings.dump(bindings.Bindings(service=bindings.Service(name="shop"), database=gone)))
     answer = await said(project)

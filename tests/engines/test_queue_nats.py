@@ -19,7 +19,7 @@ from tenfold.sdk.queue.nats import consuming, streams
 from tenfold.sdk.queue.nats import transport as carrier
 
 pytestmark = pytest.mark.anyio
-NETWORK = 68
+NETWORK = 9
 STORAGE = 16 * 1024**2
 
 

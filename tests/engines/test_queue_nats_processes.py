@@ -19,7 +19,7 @@ from tenfold.sdk.queue import draining, queue
 from tenfold.sdk.queue.nats import naming
 
 pytestmark = pytest.mark.anyio
-NETWORK = 68
+NETWORK = 9
 STORAGE = 64 * 1024**2
 
 BURST = 1_000_000

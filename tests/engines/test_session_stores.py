@@ -23,7 +23,7 @@ from tenfold.sdk.valkey import assured, client
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 66
+NETWORK = 7
 ON_SERVERS = ("database", "cache", "memory")
 ALL = (*ON_SERVERS, "token")
 SEAL = sealing.Seal(["ab" * 32], "shop")

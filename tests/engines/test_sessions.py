@@ -14,7 +14,7 @@ from tenfold.sdk.sessions import cached, database, records
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 66
+NETWORK = 7
 ALL = ("database", "cache", "token", "memory")
 ON_SERVERS = ("database", "cache", "memory")
 

@@ -15,7 +15,7 @@ from tenfold.sdk.cache import entries, leases, names, shared
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 63
+NETWORK = 4
 
 
 @pytest.fixture(scope="module")

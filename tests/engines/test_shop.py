@@ -16,7 +16,7 @@ from support.shop_service import Shop
 from tenfold.kit import clock
 
 PASSWORD = "correct horse"
-NETWORK = 168
+NETWORK = 10
 
 ROUNDS = 8
 """How often a race is run: a missing lock does not show every time."""

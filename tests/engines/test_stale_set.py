@@ -19,7 +19,7 @@ from tenfold.sdk.cache.parts import Verdict
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 65
+NETWORK = 6
 WORKERS = 40
 
 

@@ -13,7 +13,7 @@ from tenfold.sdk.cache import leases
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 63
+NETWORK = 4
 
 PROCESSES, TASKS = 4, 25
 

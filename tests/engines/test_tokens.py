@@ -11,7 +11,7 @@ from tenfold.sdk.tokens import revocations
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 66
+NETWORK = 7
 
 
 @pytest.fixture(scope="module")

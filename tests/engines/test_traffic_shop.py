@@ -14,8 +14,8 @@ from tenfold.traffic import connection, cookies, journeys, verify
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 167
-ADDRESS, PORT = "127.167.4.1", 8000
+NETWORK = 11
+ADDRESS, PORT = "127.11.4.1", 8000
 KINDS = {"account", "order"}
 
 

@@ -18,7 +18,7 @@ from tenfold.sdk.valkey import server as valkey_server
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 63
+NETWORK = 3
 
 
 @pytest.fixture(scope="module")

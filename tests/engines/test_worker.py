@@ -16,7 +16,7 @@ from tenfold.kit import clock, files, process
 from tenfold.topology import tiers
 
 pytestmark = pytest.mark.anyio
-NETWORK = 68
+NETWORK = 9
 
 APP = """
 from contextlib import asynccontextmanager

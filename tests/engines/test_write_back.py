@@ -18,7 +18,7 @@ from tenfold.sdk.cache import flushing, journal, moving, write_back
 
 pytestmark = pytest.mark.anyio
 
-NETWORK = 63
+NETWORK = 4
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tenfold.kit import clock
 from tenfold.sdk import db
 from tenfold.sdk.queue import queue
 
-NETWORK = 67
+NETWORK = 8
 
 SECONDS = 30.0
 """How long anything may take on a slow machine."""

@@ -4,7 +4,14 @@ import hashlib
 
 from tenfold.sdk.db import schema
 
-RELEASED = ("2bb594e38163", "e9573e34a43d", "e08568fed488", "ecf7aa87e88d", "d7a0fe277f12", "cb08c0aadda1")
+RELEASED = (
+    "2bb594e38163",
+    "e9573e34a43d",
+    "e08568fed488",
+    "002720694d12",
+    "68afdcdfad05",
+    "cb08c0aadda1",
+)
 """By version, what its step was."""
 
 FUNCTIONS = "5e18cf2063c6"

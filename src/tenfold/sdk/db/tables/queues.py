@@ -105,7 +105,7 @@ begin
 end
 $body$;
 comment on function tenfold.outbox_batch(uuid[], integer, interval) is
-    'Rows that may be passed on now, locked, in their order: the wanted ones, or those that nobody has passed on within '
+    'Rows that may be passed on now, locked, in their order: the wanted ones, or those that nobody passed on within '
     'the grace. Where a group wants order, rows with keys are in the hands of one transaction at a time, and of a key '
     'the older ones come too.';
 
