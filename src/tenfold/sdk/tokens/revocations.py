@@ -7,7 +7,9 @@ however late it comes.
 
 import hashlib
 import logging
+import math
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +22,10 @@ log = logging.getLogger("tenfold.tokens")
 
 KNOWN_SECONDS = 60
 """How long the cache's servers remember that something is not revoked."""
+
+REVOKED_SECONDS = 3600.0
+"""How long they remember, at most, that something is revoked: no reader that has asked the database before that is
+slower. Then they ask the database again."""
 
 ASK_SECONDS = 0.25
 """How long they may take to say so before the database is asked."""
@@ -85,7 +91,8 @@ class Revocations:
         if at is not None and not await copies.until_seen(shards, at):
             counters.add("tokens.revocations_unseen")
         if self._servers.is_there:
-            await self._tell(name, made_before, max(1, round(expires_at - made_before)))
+            left = min(expires_at - time.time(), REVOKED_SECONDS)
+            await self._tell(name, made_before, max(1, math.ceil(left)))
         return was_new
 
     async def find(self, names: Sequence[Name]) -> list[float | None]:

@@ -75,7 +75,7 @@ class Tokens:
             raise errors.MisuseError(f"tf.tokens.issue: life={life!r} found, seconds up to 400 days expected")
         if taken := REGISTERED & said.keys():
             raise errors.MisuseError(f"tf.tokens.issue: claims {sorted(taken)} found, which tenfold writes itself")
-        now = round(time.time(), 3)
+        now = round(time.time(), 6)  # as finely as the database keeps times: `revoke` compares with it
         own: dict[str, Any] = {
             "sub": subject,
             "iat": now,
