@@ -4,6 +4,7 @@ Called by the runtime's step MoveSessions, in the runtime's process, on connecti
 in the store that it copies from; `clear` forgets what it held.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -81,7 +82,8 @@ async def clear(bound: bindings.Bindings, store: str) -> None:
             await _ensure_whole(servers)
             async for keys in _keys(servers):
                 with _mapped():
-                    await servers.many([("UNLINK", key) for key in keys], timeout=CALL_SECONDS, repeat=True)
+                    sent = [servers.call("UNLINK", key, timeout=CALL_SECONDS, repeat=True) for key in keys]
+                    await asyncio.gather(*sent)
 
 
 async def _ensure_whole(servers: client.Client) -> None:
@@ -150,7 +152,7 @@ async def _into_cache(target: client.Client, batch: Batch) -> int:
     # EVAL's key is its fourth word, so each is sent by itself; the client gathers what a turn of the loop sends.
     sent = [target.call(*parts, key=parts[3], timeout=CALL_SECONDS, repeat=True) for parts in commands]
     with _mapped():
-        return sum([int(await one) for one in sent])
+        return sum(map(int, await asyncio.gather(*sent)))
 
 
 @contextmanager
