@@ -216,7 +216,7 @@ class Visit:
     ) -> bool:
         try:
             return await self._setting.stores.change(found, ticket.id, changes, record.changed_at, record.expires_at)
-        except errors.TryAgain as error:
+        except (errors.TryAgain, errors.OutcomeUnknown) as error:
             if changes:
                 raise
             log.warning("a session was not renewed: %s", error)  # the next request tries again
