@@ -12,6 +12,7 @@ import secrets
 
 from tenfold import errors, position, request
 from tenfold.sdk import counters, db
+from tenfold.sdk.db import connect
 from tenfold.sdk.valkey import client, trouble
 
 log = logging.getLogger("tenfold.sessions")
@@ -50,7 +51,7 @@ class Remembered:
         key = _key(principal)
         known = self._written.pop(key, position.Positions()).raised(serving.seen.values())
         if len(self._written) >= MOST_REMEMBERED:
-            self._written.clear()
+            del self._written[next(iter(self._written))]
         self._written[key] = known
         parts = ("HSETEX", key, "EX", LIFE_SECONDS, "FIELDS", 1, self._process, str(known))
         try:
@@ -79,6 +80,9 @@ class Remembered:
         lease = await self._database.shards.primary(0, deadline)
         try:
             text = await lease.connection.fetchval("select pg_current_wal_flush_lsn()::text", timeout=deadline - now)
+        except connect.ANSWERS as error:
+            lease.discard()
+            raise errors.NoPrimary(f"tf.remember: the primary did not say how far it is ({error!r})") from error
         except BaseException:
             lease.discard()
             raise
