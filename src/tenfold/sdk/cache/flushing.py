@@ -22,7 +22,7 @@ from tenfold import errors
 from tenfold.kit import backoff
 from tenfold.sdk import counters, db, valkey
 from tenfold.sdk.cache import journal, values
-from tenfold.sdk.db import transaction
+from tenfold.sdk.db import connect, transaction
 
 log = logging.getLogger("tenfold.cache")
 
@@ -125,6 +125,7 @@ class Flusher:
         self._task = asyncio.get_running_loop().create_task(
             self._run(), name=f"tenfold-write-back-{self._name}", context=contextvars.Context()
         )
+        self._task.add_done_callback(_report)
 
     async def stop(self) -> None:
         """Break off: a batch under way is committed or not, and is then somebody else's. Twice is once."""
@@ -175,6 +176,9 @@ class Flusher:
         except _AllFailError:
             self._rounds_in_vain += 1
             log.error("write_back %r: nothing can be flushed; everything is kept, and tried again", self._name)
+        except connect.ANSWERS as error:  # of our own statements: not migrated, say, or a disk that is full
+            self._rounds_in_vain += 1
+            log.error("write_back %r: what waits cannot be looked at, everything is kept: %s", self._name, error)
         else:
             self._rounds_in_vain = 0
 
@@ -193,10 +197,10 @@ class Flusher:
         for lane in range(journal.LANES):
             is_full = self._servers.is_there
             while is_full and await self._is_mine():
-                found = await journal.oldest(self._servers, self._name, lane, self._plan.most)
+                found = await journal.oldest(self._servers, self._name, lane, self._most())
                 done = await self._flush_some(found) if found else []
                 await journal.remove(self._servers, self._name, lane, done)
-                is_full = len(found) == self._plan.most and bool(done)
+                is_full = len(found) >= self._plan.most and bool(done)
 
     async def _is_mine(self) -> bool:
         """Whether this process may take from the streams; for `LEASE_SECONDS` more then."""
@@ -218,12 +222,16 @@ class Flusher:
                 return
 
     async def _peek(self, tx: transaction.Transaction) -> list[journal.Written]:
-        return await journal.take(tx, self._name, self._plan.most, None)
+        return await journal.take(tx, self._name, self._most(), None)
+
+    def _most(self) -> int:
+        """How many to look at: those that fail stay in front, and must not hold up what is behind them."""
+        return self._plan.most + len(self._failures)
 
     async def _flush_some(self, puts: Sequence[journal.Written]) -> list[journal.Written]:
         """Flush these; returns those that are done with. One that fails is found by halving, and tried later."""
         now = asyncio.get_running_loop().time()
-        fresh = [one for one in puts if one.id not in self._failures]
+        fresh = [one for one in puts if one.id not in self._failures][: self._plan.most]
         again = [one for one in puts if one.id in self._failures and self._failures[one.id].again_at <= now]
         done = await self._halve(fresh)
         for one in again:
@@ -273,7 +281,7 @@ class Flusher:
         if failure.tries >= TRIES:
             await self._way().run(self._lay_aside, one, f"{type(error).__name__}: {error}"[:1000])
             log.error("write_back %r: %r is in tenfold.dead_letter now, as %s", self._name, one.key, one.id)
-            del self._failures[one.id]
+            self._failures.pop(one.id, None)  # `drain` may have been at it too
             return [one]
         self._in_vain += 1
         if self._is_in_vain and self._in_vain >= SUSPECTS:
@@ -287,3 +295,9 @@ class Flusher:
 
     def _way(self) -> Any:
         return self._database.options(timeout=FLUSH_SECONDS)
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    """A flusher that ends by itself is a flaw of ours: say so, loudly, with its traceback."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("%s ended: this process flushes no more", task.get_name(), exc_info=error)
