@@ -181,7 +181,8 @@ class Fetching:
         slots = self.floors.slots_of(ask.key, load.tags)
         slots = (*slots, *made.slots) if load.tags else slots
         entry = _entry(load, packed, made.stamp, slots, loop.time() - began, is_negative=is_negative)
-        is_kept = len(packed) <= values.MOST_BYTES and entry.dies_at > entry.made_at
+        is_small = len(packed) <= values.MOST_BYTES and not (load.tags and len(made.slots) > loads.MOST_SLOTS)
+        is_kept = is_small and entry.dies_at > entry.made_at
         return entry if is_kept else None, self._made(ask, entry, value)
 
     def _made(self, ask: Ask, entry: Entry, value: Any) -> Kept:

@@ -26,8 +26,8 @@ AT_ONCE = 32
 WAITING = 1024
 """So many more wait for their turn; whoever comes then is told `Overloaded`."""
 
-MOST_SLOTS = 256
-"""So many floors a value may hang on by what went into it."""
+MOST_SLOTS = 1024
+"""So many floors a value may hang on by what went into it; one of more parts is not kept."""
 
 Body = Callable[["Flight"], Awaitable[Kept]]
 
@@ -40,15 +40,15 @@ class LoadRequest(request.Request):
     """What its caller has seen. What the load itself has seen is more: how far its node had come."""
     stamp: position.Position | None = None
     """How far that was, or how far the oldest of the cached values that went into this one reflects."""
-    slots: tuple[int, ...] = ()
+    slots: frozenset[int] = frozenset()
     """Of the cached values that went into this one."""
 
     def made_of(self, entry: Entry) -> None:
         """A cached value goes into the one that is loaded, which is no newer than that and stale with it."""
         if entry.stamp is None or (self.stamp is not None and position.later(self.stamp, entry.stamp) != entry.stamp):
             self.stamp = entry.stamp
-        if len(self.slots) < MOST_SLOTS:
-            self.slots = (*self.slots, *entry.slots)
+        if len(self.slots) <= MOST_SLOTS:
+            self.slots |= set(entry.slots)
 
     @property
     def is_waiting(self) -> bool:

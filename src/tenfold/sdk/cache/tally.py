@@ -23,7 +23,7 @@ class Tally:
     loads: int = 0
     loads_failed: int = 0
     loads_not_kept: int = 0
-    """Loads whose value was stale, or too large, when it came."""
+    """Loads whose value was stale, too large, or made of too many others, when it came."""
     refreshes: int = 0
     """Loads that nobody waited for."""
     unreadable: int = 0
