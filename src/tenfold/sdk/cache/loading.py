@@ -22,13 +22,10 @@ class Loading:
     def __init__(self, policy: Policy, tags: tuple[str, ...]) -> None:
         self._ttl = policy.ttl
         self._negative = policy.negative_seconds
-        self.stale = policy.stale
-        """For how many seconds more it is served once it has expired, as `stale=`."""
+        self._stale = policy.stale
         self._tags = tags
         self.is_negative = False
         """Whether it was said that there is nothing."""
-        self.is_kept = True
-        """False: the value is given to who waits for it, and forgotten."""
 
     @property
     def ttl(self) -> float:
@@ -40,7 +37,17 @@ class Loading:
         if not 0 <= seconds <= MOST_SECONDS:
             raise errors.MisuseError(f"cache: ttl = {seconds!r} found, seconds from 0 to 30 days expected")
         self._ttl = seconds
-        self.is_kept = seconds > 0
+
+    @property
+    def stale(self) -> float:
+        """For how many seconds more it is served once it has expired, as `stale=`."""
+        return self._stale
+
+    @stale.setter
+    def stale(self, seconds: float) -> None:
+        if not 0 <= seconds <= MOST_SECONDS:
+            raise errors.MisuseError(f"cache: stale = {seconds!r} found, seconds from 0 to 30 days expected")
+        self._stale = seconds
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -56,13 +63,15 @@ class Loading:
         """What is returned means that there is nothing: it is kept for a shorter time."""
         self.is_negative = True
         if seconds is not None:
+            if not 0 <= seconds <= MOST_SECONDS:
+                raise errors.MisuseError(f"cache: negative({seconds!r}) found, seconds from 0 to 30 days expected")
             self._negative = seconds
 
     def life(self, *, is_negative: bool) -> tuple[float, float]:
         """For how many seconds it is fresh, and for how many more it is of use."""
         if is_negative or self.is_negative:
             return min(self._negative, self._ttl), 0.0
-        return self._ttl, self.stale
+        return self._ttl, self._stale
 
 
 current: ContextVar[Loading | None] = ContextVar("tenfold_cache_loading", default=None)
