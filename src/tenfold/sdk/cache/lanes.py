@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from tenfold import errors
 from tenfold.sdk import valkey
 from tenfold.sdk.cache import journal
 from tenfold.sdk.valkey import dedicated
@@ -65,6 +66,10 @@ class Lane:
         until = asyncio.get_running_loop().time() + STOP_SECONDS
         while self._under_way and (left := until - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait(self._under_way, timeout=left)
+        line, self._line = self._line, []
+        for _, _, waiting in line:
+            if not waiting.done():
+                waiting.set_exception(errors.StoreUnavailable("write_back: the process stops; the put was not kept"))
         for task in self._under_way:
             task.cancel()
         if self._under_way:
