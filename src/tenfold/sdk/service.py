@@ -4,6 +4,7 @@ Made by apps at import, where it does no I/O; started and stopped by the lifespa
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import weakref
@@ -235,9 +236,10 @@ class Tenfold:
         await self.queue.start(found.queue, service.name)
 
     async def _stop_parts(self) -> None:
-        """The other way round."""
-        for part in (self.queue, self.sessions, self.cache, self.valkey, self.db):
-            await part.stop()
+        """The other way round; one that fails, or is cancelled, keeps none of the others running."""
+        async with contextlib.AsyncExitStack() as parts:
+            for part in (self.db, self.valkey, self.cache, self.sessions, self.queue):
+                parts.push_async_callback(part.stop)
 
     def _changed(self, new: bindings.Bindings) -> None:
         self._apply(new)
