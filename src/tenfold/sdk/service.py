@@ -72,7 +72,9 @@ class Tenfold:
         queue_urls = (queue,) if isinstance(queue, str) and queue else tuple(queue)
         self._queue = addresses.queue(queue_urls) if queue_urls else None
         self._sessions = bindings.Sessions(store=sessioning.known(sessions)) if sessions else None
-        self._given = _given(name, secret, urls, request_seconds, max_requests, trusted_proxies)
+        has_password = self._database is not None and bool(self._database.password)
+        fallback = _fallback_secret(urls) if has_password else ""
+        self._given = _given(name, secret, fallback, request_seconds, max_requests, trusted_proxies)
         self._principal = principal
         self._starts = 0
         self._watch: watch.Watch | None = None
@@ -222,6 +224,12 @@ class Tenfold:
                 f"no database: {bindings.VARIABLE} is not set, and Tenfold() has no argument that names one; start the "
                 'app with `tenfold up`, or write Tenfold(database=["postgres://USER:PASSWORD@HOST/NAME"])'
             )
+        if self.bindings is None and not self.settings.service.secret:
+            raise errors.BadBindings(
+                "no secret: Tenfold(database=...) has an address without a password, and what is made of that anybody "
+                "could guess, and forge cookies and tokens with; write Tenfold(..., secret=SECRET), the same in every "
+                'process, and not in the source: python -c "import secrets; print(secrets.token_hex(32))" makes one'
+            )
         return wanted
 
     async def _start_parts(self, database: bindings.Database) -> None:
@@ -281,7 +289,7 @@ class _Given:
 def _given(
     name: str,
     secret: str | Sequence[str],
-    urls: tuple[str, ...],
+    fallback_secret: str,
     request_seconds: float | None,
     max_requests: int | None,
     trusted_proxies: Sequence[str] | None,
@@ -295,9 +303,12 @@ def _given(
         "max_requests": max_requests,
         "trusted_proxies": None if trusted_proxies is None else tuple(trusted_proxies),
     }
-    # Every process of the service must read the others' cookies: they share the URLs, which hold a password.
-    fallback = hashlib.sha256("\n".join(("tenfold", *urls)).encode()).hexdigest()
-    return _Given({key: value for key, value in said.items() if value is not None}, fallback)
+    return _Given({key: value for key, value in said.items() if value is not None}, fallback_secret)
+
+
+def _fallback_secret(urls: tuple[str, ...]) -> str:
+    """Every process of the service must read the others' cookies: they share the URLs, which hold a password."""
+    return hashlib.sha256("\n".join(("tenfold", *urls)).encode()).hexdigest()
 
 
 def _service(found: bindings.Bindings | None, given: _Given) -> bindings.Service:

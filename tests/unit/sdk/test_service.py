@@ -76,6 +76,11 @@ async def test_without_bindings_and_without_addresses_it_says_both_ways_out() ->
         await made()[0].start()
 
 
+async def test_nobody_can_guess_what_cookies_and_tokens_are_signed_with() -> None:
+    with pytest.raises(errors.BadBindings, match=r"no secret.*secret=SECRET"):
+        await service.Tenfold(database="postgres://app@10.0.0.1/shop").start()
+
+
 async def test_the_bindings_of_the_environment_are_used(file: Path) -> None:
     tf, database = made()
     async with tf:
