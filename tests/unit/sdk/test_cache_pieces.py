@@ -187,6 +187,13 @@ def test_two_different_calls_never_have_the_same_key() -> None:
     assert None is keys.Pattern("product:{pid}").read("user:7")
 
 
+def test_a_long_key_that_fits_no_pattern_is_found_out_at_once() -> None:
+    pattern = keys.Pattern("a:{v}:{w}:{x}:{y}:{z}-[^]:end")
+
+    assert None is pattern.read("a:" + ":" * (keys.MOST_BYTES - 2))
+    assert {"v": "1", "w": "2", "x": "3", "y": "4", "z": "5]"} == pattern.read("a:1:2:3:4:5]-[^]:end")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -58,7 +58,9 @@ class Pattern:
         self._ensure_apart()
         self._escaped = frozenset("%" + "".join(self._literals[1:-1])) if len(self.fields) > 1 else frozenset()
         self._quote: Callable[[Any], str] = self._escape if self._escaped else str
-        self._regex = re.compile("(.+)".join(re.escape(one) for one in self._literals), re.DOTALL)
+        between = "".join(map(re.escape, self._escaped - {"%"}))
+        field = f"([^{between}]+)" if between else "(.+)"  # no two ways to read a key: trying all takes for ever
+        self._regex = re.compile(field.join(re.escape(one) for one in self._literals), re.DOTALL)
 
     def fill(self, values: Mapping[str, Any]) -> str:
         """The key for these values."""
