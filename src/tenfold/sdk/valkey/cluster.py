@@ -65,6 +65,7 @@ class Cluster:
                 one.send(command.unheard(greeting.no_touch(account), self._loop.time() + VIEW_SECONDS))
         if self._learning is None:
             self._learning = self._loop.create_task(self._learn_always(), name="tenfold-valkey-map")
+            self._learning.add_done_callback(_report)
         self._wanted.set()
 
     async def close(self) -> None:
@@ -230,7 +231,8 @@ class Cluster:
         known = self.servers.get(address)
         if known is None:
             known = self.servers[address] = server.Server(address, self)
-            self._running[known] = self._loop.create_task(known.run(), name=f"tenfold-valkey-{known.name}")
+            task = self._running[known] = self._loop.create_task(known.run(), name=f"tenfold-valkey-{known.name}")
+            task.add_done_callback(_report)
         return known
 
     def _leave(self, one: server.Server) -> None:
@@ -247,3 +249,9 @@ class Cluster:
                 self.dispatch(waiting)
             else:
                 waiting.fail(f"{one.name} is not one of the cache's servers any more")
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    """One that ends by itself is a flaw of ours: say so, loudly, with its traceback."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("%s ended: the cache's servers are not followed any more", task.get_name(), exc_info=error)

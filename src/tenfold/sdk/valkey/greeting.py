@@ -60,7 +60,10 @@ async def say(open_connection: connection.Connection, *all_parts: tuple[command.
 async def _greet(made: connection.Connection, account: Account) -> dict[bytes, Any]:
     who: tuple[command.Part, ...] = ("AUTH", account.user or "default", account.password) if account.password else ()
     hello, *_ = await say(made, ("HELLO", 3, *who, "SETNAME", NAME), no_touch(account))
-    return dict(hello)
+    try:
+        return dict(hello)
+    except (TypeError, ValueError) as error:
+        raise trouble.Unavailable(f"HELLO: {str(hello)[:80]} found, what a Valkey says of itself expected") from error
 
 
 def no_touch(account: Account) -> tuple[command.Part, ...]:
