@@ -60,8 +60,12 @@ async def find(user_id: UUID, order_id: UUID) -> dict[str, Any]:
 async def _place_once(tx: Transaction, user_id: UUID, items: list[dict[str, Any]], reference: UUID) -> dict[str, Any]:
     await tx.execute("select 1 from shop_user where id = $1 for no key update", user_id)  # the second waits here
     known = await tx.fetchval("select id from shop_order where user_id = $1 and reference = $2", user_id, reference)
-    if known:
-        return {"id": str(known), "taken": [one["reference"] for one in items], "new": []}
+    if known:  # what was put into the cart since stays in it
+        rows = await tx.fetch(
+            "select reference from shop_ordered where reference = any($1::uuid[])",
+            [UUID(item["reference"]) for item in items],
+        )
+        return {"id": str(known), "taken": [str(row["reference"]) for row in rows], "new": []}
     return await _place(tx, user_id, items, reference)
 
 
