@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from shop import catalogue
+from shop import catalogue, refusals
 from tenfold import Session
 
 FIELD = "cart."
+
+MOST = 18
+"""So many items fit into every store of sessions; the smallest is a cookie of 4 KB."""
 
 
 async def contents(session: Session) -> dict[str, Any]:
@@ -24,9 +27,12 @@ async def contents(session: Session) -> dict[str, Any]:
 
 
 async def add(session: Session, product_id: UUID, quantity: int, reference: UUID) -> dict[str, Any]:
-    """Put something in. Raises `NotFound`. The same reference again is the same item."""
+    """Put something in. Raises `NotFound`, `FullCart`. The same reference again is the same item."""
     await catalogue.product(product_id)
-    session[f"{FIELD}{reference}"] = {
+    name = field(str(reference))
+    if name not in session and sum(one.startswith(FIELD) for one in session) >= MOST:
+        raise refusals.FullCart
+    session[name] = {
         "product_id": str(product_id),
         "quantity": quantity,
         "at": time.time_ns() // 1_000_000,

@@ -36,6 +36,11 @@ class EmptyCart(Refusal):
     message = "Your cart is empty, so there is nothing to order yet."
 
 
+class FullCart(Refusal):
+    status = 409
+    message = "Your cart is full. Please order what is in it first."
+
+
 class OutOfStock(Refusal):
     status = 409
 
