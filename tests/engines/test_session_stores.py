@@ -158,6 +158,23 @@ async def test_nothing_brings_a_session_back_that_is_over(every: dict[str, store
     assert found is None or not found.fields
 
 
+@pytest.mark.parametrize("name", ON_SERVERS)
+async def test_what_others_have_changed_meanwhile_is_there_under_the_new_id_too(
+    every: dict[str, stores.Store], name: str
+) -> None:
+    visitor, store = Visitor(every[name]), every[name]
+    await visitor.begin(record(a="1", b="2", c="3"))
+    at, new = now(), records.new_id()
+    assert await store.change(visitor.id, records.Changes({"b": "5", "d": "4"}, frozenset({"c"})), at, at + 3600)
+
+    mine = records.Changes({"a": "6"})
+    assert await store.rotate(visitor.id, new, record(principal="user-7", a="6", b="2", c="3"), mine)
+
+    found = await store.load(records.Ticket(new), now())
+    assert found is not None
+    assert ({"a": "6", "b": "5", "d": "4"}, "user-7") == (found.fields, found.principal)
+
+
 @pytest.mark.parametrize("name", ALL)
 async def test_of_ten_who_change_an_id_at_once_one_succeeds(every: dict[str, stores.Store], name: str) -> None:
     visitor, store = Visitor(every[name]), every[name]

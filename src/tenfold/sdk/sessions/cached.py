@@ -71,12 +71,13 @@ return 1
 CLOSE = scripts.Script("""
 local over = redis.call('HGET', KEYS[1], '@over')
 if over then return over == ARGV[2] and 1 or 0 end
-local has_lived = redis.call('HEXISTS', KEYS[1], '@')
-if has_lived == 0 and ARGV[3] == 'rotate' then return 0 end
+local had = redis.call('HGETALL', KEYS[1])
+if redis.call('HEXISTS', KEYS[1], '@') == 0 and ARGV[3] == 'rotate' then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('HSETEX', KEYS[1], 'PX', ARGV[1], 'FIELDS', 1, '@over', ARGV[2])
-return 1
+return ARGV[3] == 'rotate' and had or 1
 """)
+"""What a session had that gets another id; 1 when it is said again, or the session just ended."""
 
 FORGET = scripts.Script("""
 if redis.call('HEXISTS', KEYS[1], '@over') == 1 then return 1 end
@@ -134,6 +135,8 @@ class CachedStore:
         has_won = await self._run(CLOSE, old, _life(records.OVER_SECONDS), mark, "rotate", is_assured=True)
         if not has_won:
             await self.forget(new)
+        elif isinstance(has_won, list):
+            await self._catch_up(new, record, changes, parse(dict(zip(has_won[::2], has_won[1::2], strict=True))))
         return bool(has_won)
 
     async def end(self, one: records.Id, now: float) -> None:
@@ -145,6 +148,19 @@ class CachedStore:
 
     def cookie(self, one: records.Id, record: records.Record) -> str:
         return one.text
+
+    async def _catch_up(
+        self, one: records.Id, record: records.Record, changes: records.Changes, had: records.Record | None
+    ) -> None:
+        """What other requests have changed since this one has loaded the session is in the new one too."""
+        fields = record.fields if had is None else changes.onto(had.fields)
+        put = {name: text for name, text in fields.items() if record.fields.get(name) != text}
+        late = records.Changes(put, frozenset(record.fields.keys() - fields.keys()))
+        if late:
+            try:
+                await self.change(one, late, record.changed_at, record.expires_at)
+            except errors.TryAgain as error:
+                log.warning("a session got another id without its very last changes: %s", error)
 
     async def _run(self, script: scripts.Script, one: records.Id, *said: Any, is_assured: bool = False) -> Any:
         if not is_assured:
