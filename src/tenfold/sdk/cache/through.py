@@ -6,13 +6,14 @@ ran. Whoever commits one later raises a floor that is not below the stamp; whoev
 below. So a value that lost a race is never kept, and never served.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from tenfold import position
+from tenfold import errors, position
 from tenfold.sdk import db
 from tenfold.sdk.db import connect, deadline, transaction
 
@@ -39,6 +40,12 @@ RIVALS = """
 select exists (select from tenfold.invalidation
                 where (floor_lsn >= $1::text::pg_lsn or floor_lsn is null) and slots && $2::int[] and id <> all($3))
 """
+
+
+STAMP_SECONDS = 1.0
+"""How long the primary is waited for, and each of its answers: the value is written, its caller waits for the cache."""
+
+NOT_STAMPED = "cache: a value was written and not cached, because it could not be stamped: %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +81,19 @@ async def stamp(database: db.Database, slots: Sequence[int], commit: Commit | No
     """The stamp of what was committed so; None when somebody else may have written after it, or nobody knows."""
     if commit is None:
         return None
-    lease = await database.shards.primary(0, deadline.limits(None).wait)
+    until = min(deadline.limits(None).wait, asyncio.get_running_loop().time() + STAMP_SECONDS)
     try:
-        await lease.connection.execute(MARK, commit.own, lease.timeline)
-        lsn = position.parse_lsn(await lease.connection.fetchval(LSN))
-        has_rivals = await lease.connection.fetchval(RIVALS, commit.lsn, list(slots), commit.own)
+        lease = await database.shards.primary(0, until)
+    except errors.TryAgain as error:
+        log.warning(NOT_STAMPED, error)
+        return None
+    try:
+        await lease.connection.execute(MARK, commit.own, lease.timeline, timeout=STAMP_SECONDS)
+        lsn = position.parse_lsn(await lease.connection.fetchval(LSN, timeout=STAMP_SECONDS))
+        said = (commit.lsn, list(slots), commit.own)
+        has_rivals = await lease.connection.fetchval(RIVALS, *said, timeout=STAMP_SECONDS)
     except connect.ANSWERS as error:
-        log.warning("cache: a value was written and not cached, because it could not be stamped: %s", error)
+        log.warning(NOT_STAMPED, error)
         lease.discard()
         return None
     except BaseException:
