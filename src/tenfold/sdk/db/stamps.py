@@ -108,7 +108,11 @@ class Stamps:
             lease = await self._shards.primary(self._number, loop.time() + 1.0)
         except errors.TenfoldError:
             return
-        await nudge(lease.connection)
+        try:
+            await nudge(lease.connection)
+        except BaseException:
+            lease.discard()
+            raise
         self._nudged_at = loop.time()
         await lease.release()
 
