@@ -89,7 +89,9 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
     """What the servers forget first when they are full: `lru`, `lfu` or `fifo`."""
     local_bytes: int = 32 * 1024**2
     """What one process keeps itself, in bytes."""
-    local_eviction: str = "lru"
+    local_entries: int | None = None
+    """How many values one process keeps itself; None: as many as fit into `local_bytes`."""
+    local_eviction: str = "s3fifo"
     """What a process forgets first: `lru`, `lfu`, `fifo` or `s3fifo`."""
 
 

@@ -57,6 +57,7 @@ def _cache(places: seats.Seats, told: snapshot.Told) -> bindings.Cache:
         password=places.secrets.cache if told.caches else "",
         eviction=cache.eviction,
         local_bytes=cache.local_memory_bytes,
+        local_entries=cache.local_entries,
         local_eviction=cache.local_eviction,
     )
 

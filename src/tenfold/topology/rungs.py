@@ -199,7 +199,7 @@ def _leave(rung: Rung, topology: tiers.Topology) -> list[edit.Change]:
             is_alone = topology.sessions.model_fields_set == {"store"}
             return [edit.Change(("sessions",) if is_alone else ("sessions", "store"), None)]
         case "cached" if topology.cache is not None:
-            is_local = topology.cache.model_fields_set & {"local_memory_bytes", "local_eviction"}
+            is_local = topology.cache.model_fields_set & {"local_memory_bytes", "local_entries", "local_eviction"}
             return [edit.Change(("cache", "servers"), 0) if is_local else edit.Change(("cache",), None)]
         case "replicated" if topology.database.replicas:
             return [edit.Change(("database", "replicas"), None), edit.Change(("database", "synchronous"), None)]

@@ -173,8 +173,10 @@ class Cache(Section):
     """What a full server forgets first: the longest unused, the least used, or the oldest."""
     local_memory_bytes: units.Bytes = Field(default=32 * 1024**2, alias="local_memory", ge=0)
     """What each process of the app keeps itself at most: `"32MiB"`; `"0B"`: nothing."""
-    local_eviction: Literal["lru", "lfu", "fifo", "s3fifo"] = "lru"
-    """What a full process forgets first."""
+    local_entries: int | None = Field(default=None, ge=0)
+    """How many values each process of the app keeps at most, whatever their size; absent: as many as fit."""
+    local_eviction: Literal["lru", "lfu", "fifo", "s3fifo"] = "s3fifo"
+    """What a full process forgets first. `s3fifo` keeps most when what is popular changes."""
 
     @property
     def server_count(self) -> int:

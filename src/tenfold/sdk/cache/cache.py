@@ -56,7 +56,7 @@ class Cache:
 
     async def start(self, bound: bindings.Cache) -> None:
         """Begin to follow what becomes stale. Neither database nor servers need to answer."""
-        self._local.resize(bound.local_bytes, bound.local_eviction)
+        self._local.resize(bound.local_bytes, bound.local_eviction, bound.local_entries)
         self._local.start()
         if self._take_back is None:
             self._take_back = counters.source(self._counts)
@@ -66,7 +66,7 @@ class Cache:
 
     def update(self, bound: bindings.Cache) -> None:
         """Follow changed bindings."""
-        self._local.resize(bound.local_bytes, bound.local_eviction)
+        self._local.resize(bound.local_bytes, bound.local_eviction, bound.local_entries)
         self._floors.update()
 
     async def stop(self) -> None:

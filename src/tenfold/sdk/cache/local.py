@@ -112,9 +112,9 @@ class Local:
             self._timer = None
         self.clear()
 
-    def resize(self, most_bytes: int, policy: str) -> None:
+    def resize(self, most_bytes: int, policy: str, most_entries: int | None = None) -> None:
         """Other bounds. Another policy begins with what is there, in no order."""
-        self.most_bytes = most_bytes
+        self.most_bytes, self.most_entries = most_bytes, most_entries
         if policy != self._policy:
             self._policy = policy
             self._order = eviction.POLICIES[policy]()
