@@ -173,11 +173,12 @@ class Cache:
         """What `work(tx, *args)` returns: committed exactly once as by `tf.db.run`, and cached.
 
         What was kept under the key and the tags is stale with the commit. The value is kept unless somebody else
-        has written meanwhile; then the next read loads. Raises what `tf.db.run` raises; what goes wrong with the
-        cache after the commit is not raised.
+        has written meanwhile; then the next read loads. Raises what `tf.db.run` raises, and `NotEncodable` or
+        `TooLarge` for a value that cannot be kept: nothing is written then. What goes wrong with the cache after the
+        commit is not raised.
         """
         ask = self._ask(key, **rules)
-        value, commit = await through.write(self._database, work, args, key, ask.tags)
+        value, commit = await through.write(self._database, work, args, ask)
         slots = self._floors.slots_of(key, ask.tags)
         at = await through.stamp(self._database, slots, commit)
         if at is not None:

@@ -38,6 +38,15 @@ class Ask:
         """Where it is kept: what is stale goes by the key, what is kept by the version too."""
         return f"{self.key}@{self.policy.version}" if self.policy.version else self.key
 
+    def packed(self, value: Any) -> bytes:
+        """The value as bytes. Raises `NotEncodable`, `TooLarge`."""
+        found = self.codec.encode(value)
+        if len(found) > values.MOST_BYTES:
+            raise errors.TooLarge(
+                f"cache: a value of {len(found)} bytes found, {values.MOST_BYTES} at most expected; keep its parts"
+            )
+        return found
+
 
 class Fetching:
     """The body of every load."""
@@ -58,11 +67,7 @@ class Fetching:
 
     async def put(self, ask: Ask, value: Any, stamp: position.Position | None) -> None:
         """Keep a value that was not loaded here. `stamp`: how far the node had come that it was read from."""
-        packed = ask.codec.encode(value)
-        if len(packed) > values.MOST_BYTES:
-            raise errors.TooLarge(
-                f"cache: a value of {len(packed)} bytes found, {values.MOST_BYTES} at most expected; keep its parts"
-            )
+        packed = ask.packed(value)
         load = loading.Loading(ask.policy, ask.tags)
         slots = self.floors.slots_of(ask.key, ask.tags)
         entry = _entry(load, packed, stamp, slots, 0.0, is_negative=value is None)

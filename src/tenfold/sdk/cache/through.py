@@ -15,6 +15,7 @@ from uuid import UUID
 
 from tenfold import errors, position
 from tenfold.sdk import db
+from tenfold.sdk.cache import fetching
 from tenfold.sdk.db import connect, deadline, transaction
 
 log = logging.getLogger("tenfold.cache")
@@ -57,7 +58,7 @@ class Commit:
 
 
 async def write(
-    database: db.Database, work: Callable[..., Awaitable[Any]], args: tuple[Any, ...], key: str, tags: Sequence[str]
+    database: db.Database, work: Callable[..., Awaitable[Any]], args: tuple[Any, ...], ask: fetching.Ask
 ) -> tuple[Any, Commit | None]:
     """What `work(tx, *args)` returns, committed with an invalidation of the key and the tags.
 
@@ -68,7 +69,8 @@ async def write(
     async def both(tx: transaction.Transaction, *given: Any) -> Any:
         seen.clear()
         value = await work(tx, *given)
-        await tx.invalidate(keys=[key], tags=tags)
+        ask.packed(value)  # what cannot be kept must be found out before it is committed
+        await tx.invalidate(keys=[ask.key], tags=ask.tags)
         found = await tx.fetchrow(BEFORE)
         seen.append(Commit(found["lsn"], found["own"]))
         return value
