@@ -95,6 +95,7 @@ class Pool:
     @contextlib.asynccontextmanager
     async def lend(self, at: server.Server, router: cluster.Cluster, seconds: float) -> AsyncIterator[Dedicated]:
         """A connection to this server, kept or new, within so many seconds. Raises `Unavailable`."""
+        self._leave(router)
         room = self._lent.setdefault(at, asyncio.Semaphore(MOST))
         try:
             async with asyncio.timeout(seconds):
@@ -118,6 +119,13 @@ class Pool:
         self._idle.clear()
         self._lent.clear()
 
+    def _leave(self, router: cluster.Cluster) -> None:
+        """Keep no connection to a server that has left."""
+        for gone in [one for one in self._lent if router.servers.get(one.address) is not one]:
+            del self._lent[gone]
+            for kept in self._idle.pop(gone, ()):
+                kept.close()
+
     async def _open(self, at: server.Server, router: cluster.Cluster, seconds: float) -> Dedicated:
         kept = self._idle.get(at, [])
         while kept:
@@ -134,8 +142,7 @@ class Pool:
         return made
 
     def _give_back(self, one: Dedicated) -> None:
-        kept = self._idle.setdefault(one.server, [])
-        if one.is_clean and one.server in self._lent and len(kept) < IDLE:
-            kept.append(one)
+        if one.is_clean and one.server in self._lent and len(self._idle.setdefault(one.server, [])) < IDLE:
+            self._idle[one.server].append(one)
         else:
             one.close()
