@@ -14,14 +14,19 @@ Address = tuple[str, int]
 
 
 def of(key: str | bytes | float) -> int:
-    """The slot of a key: of what stands between its first `{` and the next `}`, unless that is nothing."""
+    """The slot of a key."""
+    return binascii.crc_hqx(tag(key), 0) & (COUNT - 1)
+
+
+def tag(key: str | bytes | float) -> bytes:
+    """What decides it: what stands between the key's first `{` and the next `}`, unless that is nothing."""
     data = key if isinstance(key, bytes) else str(key).encode()
     if b"{" in data:
         start = data.find(b"{")
         end = data.find(b"}", start + 1)
         if end > start + 1:
             data = data[start + 1 : end]
-    return binascii.crc_hqx(data, 0) & (COUNT - 1)
+    return data
 
 
 @dataclass(frozen=True, slots=True)
