@@ -103,11 +103,6 @@ class Session(MutableMapping[str, Any]):
                 put[name] = text
         return records.Changes(put, frozenset(self._dropped - self._values.keys()))
 
-    @property
-    def loaded(self) -> Mapping[str, str]:
-        """The fields as they were loaded, as JSON text."""
-        return self._texts
-
     def __getitem__(self, name: str) -> Any:
         if name in self._values:
             return self._values[name]
