@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from tenfold import bindings, engines, errors
 from tenfold.engines.granian import admin as granian
+from tenfold.engines.granian import command
 from tenfold.kit import clock
 from tenfold.runtime import publish, seats
 from tenfold.topology import layout
@@ -64,17 +65,8 @@ class _Look:
 
 
 def _ready(places: seats.Seats) -> Iterator[tuple[engines.Seat, int]]:
-    """The seats of web servers and workers that serve, each with its number of processes."""
+    """The seats of web servers and workers that serve, each with the number of processes that it was started with."""
     for name, server in list(places.store.records.servers.items()):
         for one in server.processes.values():
             if server.is_alive and one.is_alive and one.was_ready and one.name in layout.APP_ENGINES:
-                seat = places.seat(name, one.name)
-                yield seat, processes(seat)
-
-
-def processes(seat: engines.Seat) -> int:
-    """How many processes of the app a web server or a worker has."""
-    topology = seat.topology
-    if seat.process.engine == layout.WORKER.engine:
-        return topology.workers.processes if topology.workers else 1
-    return (topology.web_groups.get(seat.process.group) or topology.web).workers
+                yield places.seat(name, one.name), command.processes(one.argv)

@@ -6,6 +6,7 @@ from pathlib import Path
 from support import seats
 from tenfold import bindings, engines
 from tenfold.engines import granian
+from tenfold.engines.granian import command as processes
 from tenfold.topology import tiers
 
 
@@ -22,7 +23,7 @@ def test_a_worker_has_its_role_its_processes_and_longer_to_stop(tmp_path: Path) 
     command, other = granian.WORKER.command(worker), granian.ENGINE.command(web)
     assert "worker" == command.env[bindings.ROLE_VARIABLE]
     assert bindings.ROLE_VARIABLE not in other.env
-    assert ["3", "2"] == [one.argv[one.argv.index("--workers") + 1] for one in (command, other)]
+    assert [3, 2] == [processes.processes(one.argv) for one in (command, other)]
     kill_seconds = float(command.argv[command.argv.index("--workers-kill-timeout") + 1])
     assert 30 < kill_seconds < command.grace_seconds
     assert command.grace_seconds > other.grace_seconds
@@ -33,4 +34,4 @@ def test_one_that_leaves_is_started_as_one_process(tmp_path: Path) -> None:
     worker = seat("worker", tmp_path)
     without = worker.topology.model_copy(update={"workers": None})
     command = granian.WORKER.command(dataclasses.replace(worker, topology=without))
-    assert "1" == command.argv[command.argv.index("--workers") + 1]
+    assert 1 == processes.processes(command.argv)

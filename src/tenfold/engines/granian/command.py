@@ -1,12 +1,15 @@
 """How a granian is started and stopped. Pure but for the app's `env_file`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tenfold import bindings, engines
 from tenfold.engines.granian import render, settings
 
 ENTRY = "tenfold.sdk.hosting:application"
+
+WORKERS = "--workers"
 
 BACKLOG = 2048
 """Connections the kernel holds while the process is busy."""
@@ -26,7 +29,7 @@ def command(seat: engines.Seat) -> engines.Command:
     argv = (
         *(str(setup.interpreter), "-m", "granian", ENTRY, "--factory"),
         *("--interface", "asgi", "--host", setup.address, "--port", str(setup.port)),
-        *("--workers", str(setup.workers), "--working-dir", str(setup.directory)),
+        *(WORKERS, str(setup.workers), "--working-dir", str(setup.directory)),
         *("--backlog", str(BACKLOG), "--backpressure", str(BACKPRESSURE)),
         *("--no-respawn-failed-workers", "--workers-kill-timeout", str(setup.kill_seconds)),
         *("--log-config", str(seat.config / render.LOGGING), "--no-access-log"),
@@ -47,6 +50,11 @@ def command(seat: engines.Seat) -> engines.Command:
         grace_seconds=setup.kill_seconds + 2.0,
         start_seconds=20.0,
     )
+
+
+def processes(argv: Sequence[str]) -> int:
+    """How many processes of the app a granian has that was started by this command."""
+    return int(argv[argv.index(WORKERS) + 1])
 
 
 def _of_worker(seat: engines.Seat, role: str) -> dict[str, str]:
