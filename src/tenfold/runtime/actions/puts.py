@@ -6,7 +6,7 @@ Called by the actions that stop and remove servers. The app was told before that
 from collections.abc import Iterable
 
 from tenfold import bindings, errors
-from tenfold.runtime import publish
+from tenfold.runtime import following, publish
 from tenfold.runtime.actions.stage import Stage
 from tenfold.sdk.cache import moving
 
@@ -16,8 +16,9 @@ MOVE_SECONDS = 20.0
 async def bring_home(stage: Stage, servers: Iterable[str]) -> None:
     """Every put that these cache servers hold is in the database.
 
-    Raises EngineFailed when all of them run and it cannot be done. With one of them dead the others may never be whole
-    again: then an event says that puts may be lost, and the way down is free.
+    Raises EngineFailed when a process of the app has not read yet that it leaves them, and when all of them run and it
+    cannot be done. With one of them dead the others may never be whole again: then an event says that puts may be lost,
+    and the way down is free.
     """
     records = stage.supervisor.store.records
     known = {name: records.servers[name] for name in servers if name in records.servers}
@@ -26,6 +27,7 @@ async def bring_home(stage: Stage, servers: Iterable[str]) -> None:
     bound = publish.published(stage.seats)
     if not running or bound is None or bound.database is None:
         return
+    await following.ensure_followed(stage.seats)  # who does not yet might put once more, after we have looked
     nodes = tuple(
         bindings.CacheNode(name=name, host=with_cache[name].spec.address(records.network)) for name in running
     )
