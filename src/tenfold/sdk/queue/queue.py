@@ -76,6 +76,8 @@ class Queue:
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
         self._is_draining = False
+        self._changing = asyncio.Lock()
+        """Held while the crew changes: a drain in the middle of that would miss whoever begins at its end."""
         self._name = "app"
         database.shards.takers.publisher = self._publishing
 
@@ -148,6 +150,7 @@ class Queue:
         self._is_draining = False
         self._take_in(bound)
         self._news = asyncio.Event()
+        self._changing = asyncio.Lock()
         self._relay.open()
         if bound.handled_by == BY_TESTS:
             return
@@ -178,7 +181,8 @@ class Queue:
     async def drain(self) -> None:
         """Take no more messages; returns when those under way are handled, or given back."""
         self._is_draining = True
-        await self._crew.drain()
+        async with self._changing:
+            await self._crew.drain()
 
     async def stop(self) -> None:
         """Close everything. Twice is once."""
@@ -254,9 +258,10 @@ class Queue:
             await subscriptions.write(self._shards, wanted)
         is_mine = bound.handled_by == ("workers" if bindings.is_worker() else "web")
         size = bound.concurrency if bindings.is_worker() else min(bound.concurrency, WEB_CONCURRENCY)
-        if not self._is_draining:
-            mine = list(self._subscribers) if is_mine else []
-            await self._crew.follow(mine, {name: self._carriers[name] for name in names}, size)
+        async with self._changing:
+            if not self._is_draining:
+                mine = list(self._subscribers) if is_mine else []
+                await self._crew.follow(mine, {name: self._carriers[name] for name in names}, size)
         for name in names if wanted else ():  # after all else: one whose servers are away holds up nothing
             await self._carriers[name].subscribe(wanted)
         for name in self._carriers.keys() - names:
