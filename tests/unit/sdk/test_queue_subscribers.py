@@ -4,11 +4,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from tenfold import Discard, Message, Retry, Transaction, errors
 from tenfold.sdk import db
-from tenfold.sdk.queue import handling, messages, queue, running, subscribers
+from tenfold.sdk.queue import dead_letters, handling, messages, queue, running, subscribers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,3 +136,72 @@ async def test_a_busy_process_waits_until_it_has_time(monkeypatch: pytest.Monkey
     looks = iter([True, True, True, False])
     await asyncio.wait_for(running.Room(1, lambda: next(looks)).enter(), 5)
     assert [] == list(looks)
+
+
+class Noted:
+    """A consumer, and what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def acknowledge(self, taken: messages.Taken) -> None:
+        self.said.append("handled")
+
+    def give_back(self, taken: messages.Taken, after_seconds: float) -> None:
+        self.said.append("again later" if after_seconds else "again")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "expected"),
+    [
+        (None, "handled"),
+        (asyncio.CancelledError(), "again"),
+        (errors.StoreUnavailable("away"), "again later"),
+        (asyncpg.UntranslatableCharacterError("a NUL"), "again later"),
+    ],
+)
+async def test_a_dead_letter_that_cannot_be_kept_goes_back(
+    monkeypatch: pytest.MonkeyPatch, trouble: BaseException | None, expected: str
+) -> None:
+    async def keep(*_: object) -> None:
+        if trouble is not None:
+            raise trouble
+
+    monkeypatch.setattr(dead_letters, "keep", keep)
+    consumer = Noted()
+    work = handling.Handling(subscribers.Subscriber(plain, "g", "a"), consumer, None)  # type: ignore[arg-type]
+    poison = messages.Taken(messages.Envelope(UUID(int=1), "a", b"no JSON"), 1)
+
+    ended = await asyncio.gather(work.handle(poison), return_exceptions=True)
+
+    assert [expected] == consumer.said
+    assert isinstance(trouble, asyncio.CancelledError) == isinstance(ended[0], asyncio.CancelledError)
+
+
+class SlowCrew:
+    """One whose change takes until it is told to end."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.may_end = asyncio.Event()
+
+    async def follow(self, *_: object) -> None:
+        await self.may_end.wait()
+        self.said.append("begun")
+
+    async def drain(self) -> None:
+        self.said.append("drained")
+
+
+async def test_a_drain_misses_nobody_who_begins_meanwhile() -> None:
+    made, crew = fresh(), SlowCrew()
+    made._crew = crew  # type: ignore[assignment]
+    made._carriers["postgres"] = None  # type: ignore[assignment]
+    made._started.add("postgres")
+    following = asyncio.create_task(made._follow())
+    await asyncio.sleep(0)
+    draining = asyncio.create_task(made.drain())
+    await asyncio.sleep(0)
+    crew.may_end.set()
+    await asyncio.gather(following, draining)
+    assert ["begun", "drained"] == crew.said

@@ -11,7 +11,7 @@ from typing import Any
 
 from tenfold import errors, position, request
 from tenfold.sdk import counters
-from tenfold.sdk.db import primary, run, transaction
+from tenfold.sdk.db import connect, primary, run, transaction
 from tenfold.sdk.queue import dead_letters, messages, payloads, subscribers, transport
 
 log = logging.getLogger("tenfold.queue")
@@ -20,8 +20,8 @@ SOON_SECONDS = 0.001
 """A try that failed never comes back in no time: that is for messages given back untouched."""
 
 MOST_LOST = 50
-"""Tries that say nothing about a message (the database was away, a process was ended) do not count, up to so many: a
-message that kills whoever handles it must not go round for ever."""
+"""Tries that say nothing about a message (the database was away, a process was ended) do not make it a dead letter, up
+to so many: a message that kills whoever handles it must not go round for ever."""
 
 HANDLED_BEFORE = "INSERT 0 0"
 
@@ -68,10 +68,10 @@ class Handling:
         """Handle a message and settle it. A cancellation gives it back at once."""
         try:
             outcome = await self.attempt(taken)
+            await self.settle(taken, outcome)
         except BaseException:
             self._consumer.give_back(taken, 0.0)
             raise
-        await self.settle(taken, outcome)
 
     async def settle(self, taken: messages.Taken, outcome: Outcome) -> None:
         """Let the transport know, and keep a dead letter first."""
@@ -167,7 +167,7 @@ class Handling:
         if self._subscriber.policy.keeps_dead:
             try:
                 await dead_letters.keep(self._shards, self._subscriber.group, taken, outcome.reason)
-            except errors.StoreUnavailable as error:
+            except (errors.TenfoldError, *connect.ANSWERS) as error:
                 log.warning("%s: cannot be kept as a dead letter: %s", self._said(taken), error)
                 self._consumer.give_back(taken, self._subscriber.policy.pause.seconds(taken.attempt))
                 return

@@ -78,7 +78,7 @@ class Settlements:
         self._begin()
 
     async def settled(self) -> None:
-        """Returns when nothing is left to send; after the loop has ended, at once."""
+        """Returns when nothing is left to send: never, if the loop ends before. The caller sets a deadline."""
         await self._is_empty.wait()
 
     async def run(self) -> None:
