@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any, NamedTuple, cast
 
 from tenfold.kit import backoff
+from tenfold.sdk.queue import tasks
 from tenfold.sdk.queue.nats import wire
 
 log = logging.getLogger("tenfold.queue")
@@ -92,7 +93,7 @@ class Link:
         """Begin to connect; servers that are down are tried for ever."""
         if self._keeper is None:
             self._sid = self.listen(f"{self._inbox}*".encode(), self._answered)
-            self._keeper = asyncio.create_task(self._keep(), name="tenfold-nats")
+            self._keeper = tasks.begin("nats", self._keep())
 
     def update(self, servers: Sequence[Server], login: Login) -> None:
         """Follow changed bindings; a connection to a server that is none of these any more is made anew elsewhere."""
@@ -193,7 +194,7 @@ class Link:
                 loop = asyncio.get_running_loop()
                 _, made = await loop.create_connection(lambda: _Connection(server, self._deliver), *server)
                 await made.greet(self.login)
-        except (OSError, LostError) as error:  # a timeout is an OSError too
+        except (OSError, LostError, ValueError) as error:  # a timeout is an OSError; ValueError: it greets in no JSON
             if made is not None:
                 made.close()
             self._tell(server, error)
