@@ -59,9 +59,9 @@ async def drain(database: bindings.Database, queue: bindings.Queue, service: str
     try:
         await connection.up(seconds)
         return await _Drain(shards, connection, names).run(until)
-    except streams.TROUBLE as error:
+    except (*streams.TROUBLE, *connect.ANSWERS) as error:
         raise errors.StoreUnavailable(
-            f"queue: the NATS servers do not let their messages be moved ({error or type(error).__name__}); "
+            f"queue: the servers do not let their messages be moved ({error or type(error).__name__}); "
             "what was moved is in the database, the rest is where it was"
         ) from error
     finally:
