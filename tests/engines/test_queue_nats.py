@@ -196,6 +196,24 @@ async def test_a_full_storage_refuses_and_goes_on_when_there_is_room(
         await consumer.close()
 
 
+async def test_storage_that_the_servers_have_not_got_yet_stops_nobody(
+    shards: primary.Shards, servers: nats_servers.Servers
+) -> None:
+    """`queue.storage` is raised: the app hears of it before the servers are restarted with it."""
+    async with carrying(shards, servers) as queue:
+        mailer = group("mailer")
+        await queue.subscribe([mailer])
+        queue.update(bound(servers, storage_bytes=2**50))
+
+        await queue.send([message(payload=1)])
+
+        consumer = queue.consume(mailer)
+        found = await taken_of(consumer, 1)
+        consumer.acknowledge(found[0])
+        await until_empty(queue)
+        await consumer.close()
+
+
 async def test_what_other_clients_publish_to_our_subjects_is_a_message_too(
     shards: primary.Shards, servers: nats_servers.Servers
 ) -> None:

@@ -11,12 +11,15 @@ full new messages are refused, and none that waits is thrown away.
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from tenfold import errors
 from tenfold.sdk.queue.nats import link, naming
+
+log = logging.getLogger("tenfold.queue")
 
 ASK_SECONDS = 10.0
 """How long the servers may take for one answer about streams and consumers: each is an election among them."""
@@ -81,8 +84,19 @@ class Streams:
         known = list(groups)
         found_consumers = await self._subscribe(known)
         if not _is_within(wanted, config):
-            await self._ask(f"STREAM.UPDATE.{self.names.stream}", wanted)
+            await self._change(wanted, config)
         await self.forget(_strangers(found_consumers, known, datetime.now(UTC)))
+
+    async def _change(self, wanted: dict[str, Any], config: dict[str, Any]) -> None:
+        """The stream is as it must be. One that takes messages already goes on as it is while the servers have not got
+        the storage that it shall have: they are restarted with more, one after the other, and we come again."""
+        try:
+            await self._ask(f"STREAM.UPDATE.{self.names.stream}", wanted)
+        except RefusedError as error:
+            is_open = _is_within({"subjects": wanted["subjects"], "max_msg_size": -1}, config)
+            if error.code not in FULL or not is_open:
+                raise
+            log.info("queue: the servers have no room yet for a stream of %d bytes (%s)", wanted["max_bytes"], error)
 
     async def _created(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """A stream that takes nothing yet; or another process was faster."""
