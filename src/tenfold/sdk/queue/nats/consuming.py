@@ -131,9 +131,9 @@ class Consuming:
     async def settled(self) -> None:
         if self._postponing:
             await asyncio.wait(list(self._postponing))
-        if self._confirming is not None:
+        while self._confirming is not None:  # it may have begun before the last words
             await asyncio.wait([self._confirming])
-        await self._confirm()
+        await asyncio.wait([self._begin_confirming()])
 
     async def close(self) -> None:
         if self._is_closing:
@@ -229,8 +229,13 @@ class Consuming:
                 waiting.came_at = now
                 self._say(waiting.reply, KEEP)
         if self._acknowledged and self._confirming is None:
-            self._confirming = self._loop.create_task(self._confirm(), name="tenfold-queue-confirm")
+            self._begin_confirming()
         self._ask()
+
+    def _begin_confirming(self) -> asyncio.Task[None]:
+        """Never two at once: each takes away as many as it has counted."""
+        self._confirming = self._loop.create_task(self._confirm(), name="tenfold-queue-confirm")
+        return self._confirming
 
     async def _confirm(self) -> None:
         """What was said before the server's answer needs not to be said again."""

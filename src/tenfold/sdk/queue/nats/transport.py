@@ -16,7 +16,7 @@ import msgspec
 
 from tenfold import bindings, errors
 from tenfold.sdk import counters
-from tenfold.sdk.db import deadline, primary
+from tenfold.sdk.db import connect, deadline, primary
 from tenfold.sdk.queue import messages, outbox, store, subjects, transport
 from tenfold.sdk.queue.nats import consuming, link, naming, publishing, streams
 
@@ -179,8 +179,11 @@ class Nats:
         return [naming.Group(*row) for row in await store.fetch(self._shards, KNOWN)]
 
     async def _repair(self) -> None:
-        """For consumers that are not answered: see that all is there."""
-        await asyncio.shield(self._prepare_soon())
+        """For consumers that are not answered: see that all is there. Without the database what is there must do."""
+        try:
+            await asyncio.shield(self._prepare_soon())
+        except errors.StoreUnavailable as error:
+            log.info("queue: the groups are not known just now: %s", error)
 
     async def _until_heard(self, where: str, batch: Sequence[messages.Envelope]) -> None:
         """Until the servers are prepared and a group waits for each subject, if the database knows one."""
@@ -224,7 +227,8 @@ class Nats:
         arguments = (group.name, one.id, one.subject, one.key, one.payload, headers, taken.attempt, after_seconds)
         try:
             await store.execute(self._shards, POSTPONE, *arguments)
-        except errors.TryAgain:
+        except (errors.TenfoldError, *connect.ANSWERS) as error:
+            log.info("queue: %s waits on the servers for its next try, not in the database: %s", one.id, error)
             return False
         return True
 
