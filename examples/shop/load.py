@@ -116,7 +116,8 @@ async def add_to_cart(user: User, product: dict[str, Any]) -> str:
     """Put one product in; returns its reference in the cart."""
     reference = str(uuid.UUID(int=user.random.getrandbits(128), version=4))
     body = {"product_id": product["id"], "quantity": user.random.randint(1, 3), "reference": reference}
-    await user.post("/api/cart/items", name="add to cart", json=body)
+    # The same reference again is the same item: so it may be sent again when the connection dies.
+    await user.post("/api/cart/items", name="add to cart", json=body, headers={"Idempotency-Key": reference})
     return reference
 
 

@@ -46,11 +46,11 @@ async def test_every_mistake_in_the_topology_is_reported_at_once(tmp_path: Path)
     async with project.shop(tmp_path) as shop:
         (shop.folder / "tenfold.toml").write_text(
             '[service]\nname = "Sh op"\nlisten = "nowhere"\n'
-            '[web]\nservers = "2"\n[databse]\n[database]\nsynchronous = true\n[cache]\n'
+            '[web]\nservers = "2"\n[databse]\n[database]\nsynchronous = true\n[cdm]\n'
         )
         for command in ("up", "grow", "load"):
             said = await refused(shop, command, code=2)
-            for path in ("service.name", "service.listen", "service.app", "web.servers", "databse", "cache"):
+            for path in ("service.name", "service.listen", "service.app", "web.servers", "databse", "cdm"):
                 assert f"tenfold.toml: {path}: " in said
         assert not (shop.folder / ".tenfold").exists()
 

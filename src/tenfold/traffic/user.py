@@ -99,7 +99,8 @@ class User:
         """Wait for the next slot, send, and return the answer.
 
         `name` groups requests in the report (give one to paths with ids). `write` makes it a write that is checked
-        later. `expect`: the statuses that are right; without it any below 400. Redirects are followed as a browser
+        later. A write, and a request with the header `Idempotency-Key`, is sent again when its connection dies.
+        `expect`: the statuses that are right; without it any below 400. Redirects are followed as a browser
         does, within the same request, unless `redirects` is False. Raises `RequestFailed`, recorded already, for
         everything else.
         """
@@ -108,7 +109,7 @@ class User:
         body, content_type = _body(json, form)
         if content_type:
             headers["Content-Type"] = content_type
-        key = write.reference if write is not None and write.is_keyed else ""
+        key = write.reference if write is not None and write.is_keyed else headers.pop("Idempotency-Key", "")
         request = client.Request(method, path, tuple(headers.items()), body, key)
         return await self._run(
             _Errand(request, trace, name or f"{method} {request.plain_path}", write, expect, redirects)
