@@ -155,6 +155,13 @@ class Waited:
     """Somebody loaded while the commit waited, with a stamp that is the very floor."""
 
 
+async def has_seen(process: Process, lsn: int) -> bool:
+    """Whether the process knows that its primary has flushed so much: the stamp of its next load."""
+    shard = process.db.shards.shard(0)
+    shard.poke()
+    return shard.primary is not None and shard.primary.sighting is not None and shard.primary.sighting.lsn >= lsn
+
+
 async def while_a_commit_waits(cluster: postgres_cluster.Cluster, writer: Process, reader: Process) -> Waited:
     """A commit is flushed and waits for the replica. Somebody else reads on the primary; then the commit returns."""
     entries: list[Any] = []
@@ -185,6 +192,8 @@ async def while_a_commit_waits(cluster: postgres_cluster.Cluster, writer: Proces
     try:
         writing = asyncio.create_task(write())
         assert await clock.until(waits, seconds=20, pause_seconds=0.005)
+        flushed = await cluster.primary.sql("select (pg_current_wal_flush_lsn() - '0/0')::bigint")
+        assert await clock.until(lambda: has_seen(reader, flushed), seconds=20, pause_seconds=0.001)
         reader.cache.clear()
         await read(reader, request.Request())
     finally:
