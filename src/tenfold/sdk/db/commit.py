@@ -74,6 +74,9 @@ async def send(lease: "Lease", until: float) -> Answer:
     Waits for the answer until `until` (`loop.time()`), and cuts the connection then. The lease stays the caller's.
     """
     connection, notices = lease.connection, Notices()
+    if connection.is_closed():  # it went away between the last statement and this: no COMMIT was ever sent
+        why = f"transaction: the connection to {lease.node} was lost before COMMIT; nothing was written"
+        return Answer(Verdict.ROLLED_BACK, error=errors.NotCommitted(why))
     timer = asyncio.get_running_loop().call_at(until, lease.discard)
     connection.add_log_listener(notices)
     try:
