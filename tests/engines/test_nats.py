@@ -1,7 +1,9 @@
 """NATS: three servers agree on every message, go on without one of them, refuse what they cannot keep, give their
 leaderships away before they stop, and let nobody in without a password."""
 
+import gc
 import signal
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +27,15 @@ NETWORK = 2
 
 LEADERLESS_SECONDS = 60
 """An election takes four to nine seconds, and a busy machine may need two."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_over() -> Iterator[None]:
+    """nats-py leaves the sockets of servers that died to the garbage collector, which would tell the next test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
