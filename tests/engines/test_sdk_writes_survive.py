@@ -209,6 +209,30 @@ async def test_a_connection_lost_before_commit_is_retried_by_run_alone(
     assert ["run"] == await names(cluster)
 
 
+async def test_a_connection_that_is_gone_when_commit_is_due_is_retried_too(
+    cluster: postgres_cluster.Cluster, shards: primary.Shards
+) -> None:
+    """It dies between the last statement and COMMIT, while the function does something else."""
+    tries = 0
+
+    async def idle_at_the_end(tx: transaction.Transaction) -> int:
+        nonlocal tries
+        tries += 1
+        await effect(tx, "once")
+        if tries == 1:
+            connection = tx.connection
+            await cluster.primary.sql(f"select pg_terminate_backend({connection.get_server_pid()})")
+
+            async def is_gone() -> bool:
+                return connection.is_closed()
+
+            assert await clock.until(is_gone, seconds=20, pause_seconds=0.005)
+        return tries
+
+    assert 2 == await run.run(shards, idle_at_the_end)
+    assert ["once"] == await names(cluster)
+
+
 async def test_an_error_of_the_apps_own_is_not_retried(
     cluster: postgres_cluster.Cluster, shards: primary.Shards
 ) -> None:
