@@ -5,6 +5,7 @@ Used by tests/engines. The runtime's supervisor does this with records and backo
 
 import dataclasses
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -210,6 +211,7 @@ async def site(
     finally:
         for server in list(made.powered):
             await made.cut(server)
+        shutil.rmtree(files.socket_folder(folder / "run"), ignore_errors=True)
 
 
 def log_of(seat: engines.Seat, count: int = 25) -> str:

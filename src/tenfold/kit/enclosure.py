@@ -155,14 +155,16 @@ def unshare() -> list[str]:
     """What starts a program in namespaces of its own, with little left to kill but itself.
 
     Root is mapped to an ordinary user, anyone else to themselves: files keep their owner either way.
+    System V shared memory goes with its namespace: each PostgreSQL holds a segment, a power cut would leave it to the
+    machine for good, and a machine has 4,096 (shmget(2), SHMMNI).
     """
     user = ["--map-user=1000", "--map-group=1000"] if os.getuid() == 0 else ["--map-current-user"]
-    return ["unshare", "--user", *user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return ["unshare", "--user", *user, "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
 def _enter(pid: int) -> list[str]:
     # Another mount namespace begins at its root: `--wd=.` goes back to the directory that the program is started in.
-    return ["nsenter", "-t", str(pid), "-U", "-m", "-p", "--wd=.", "--preserve-credentials", "--"]
+    return ["nsenter", "-t", str(pid), "-U", "-m", "-i", "-p", "--wd=.", "--preserve-credentials", "--"]
 
 
 async def _first_child(parent: int, argv: Sequence[str]) -> process.Identity:
