@@ -140,6 +140,28 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """Modules that workers import besides the app: subscribers register on import."""
 
 
+class EdgeNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One edge of the content delivery network: where it takes purges."""
+
+    name: str
+    host: str
+    port: int = 6083
+    region: str = "home"
+
+
+class Cdn(msgspec.Struct, frozen=True, kw_only=True):
+    """The edges before the web servers, and the static files that they keep."""
+
+    nodes: tuple[EdgeNode, ...] = ()
+    """Every edge, of every region, that may hold something; empty: there are none."""
+    key: str = ""
+    """What a purge must say in the header Tenfold-Key."""
+    static: str = ""
+    """The folder of static files, relative to the folder that the app is imported from; empty: none."""
+    static_path: str = "/static/"
+    """The path that they are served below."""
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """The service and its app. Exactly one of `app` and `factory` is set (`module:attribute`)."""
 
@@ -166,6 +188,7 @@ class Bindings(msgspec.Struct, frozen=True, kw_only=True):
     """The form of this file."""
     service: Service
     database: Database | None = None
+    cdn: Cdn = Cdn()
     cache: Cache = Cache()
     sessions: Sessions = Sessions()
     queue: Queue = Queue()

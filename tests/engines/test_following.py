@@ -15,7 +15,7 @@ from tenfold.topology import layout
 
 pytestmark = pytest.mark.anyio
 
-SECRETS = engines.Secrets(*["secret"] * 10)
+SECRETS = engines.Secrets(*["secret"] * 11)
 WANTED = topology(balancer={}, web={"servers": 1, "workers": 2}, workers={"servers": 1}, sessions={"store": "token"})
 
 

@@ -23,7 +23,7 @@ from tenfold.topology import layout, tiers
 
 NETWORK = 64
 LISTEN = ("127.64.0.10", 8080)
-SECRETS = engines.Secrets("superuser", "replicator", "app", "patroni", "etcd", "00" * 32, *["unused"] * 4)
+SECRETS = engines.Secrets("superuser", "replicator", "app", "patroni", "etcd", "00" * 32, *["unused"] * 5)
 
 
 def topology(**sections: object) -> tiers.Topology:

@@ -34,6 +34,8 @@ class Secrets:
     """Valkey's user `app`."""
     cache_admin: str
     """Valkey's user `admin`: the runtime's, and that of the servers among themselves."""
+    edge: str
+    """What a purge must say to an edge, and the edges' own administration."""
     queue: str
     """NATS's user `app`."""
     queue_admin: str

@@ -18,6 +18,7 @@ DEFAULT_GROUP = "web"
 FIRST_HOST = {
     "server": 1,
     "balancer": 10,
+    "edge": 20,
     "queue": 30,
     "coordination": 40,
     "database": 50,
@@ -38,6 +39,7 @@ GROUP_BLOCKS = 4 * 200
 
 PORTS = {
     "haproxy": 8404,
+    "varnish": 6081,
     "granian": 8000,
     "valkey": 6379,
     "postgres": 5432,
@@ -47,6 +49,12 @@ PORTS = {
     "worker": 8000,
 }
 """By engine, the port it answers on, on its server's private address (haproxy: its statistics; worker: its probes)."""
+
+ORIGIN_PORT = 8081
+"""The port of a balancer's private front door, where edges fetch what they do not have."""
+
+PURGE_PORT = 6083
+"""The port of an edge where purges are taken; nothing else is served there."""
 
 APP_ENGINES = ("granian", "worker")
 """The engines that run the app: one answers requests, the other handles messages. Both run a release."""
@@ -141,6 +149,7 @@ class Layout:
 
 
 HAPROXY = Process("haproxy", "haproxy", "balancer")
+VARNISH = Process("varnish", "varnish", "cdn")
 GRANIAN = Process("granian", "granian", "web", DEFAULT_GROUP)
 VALKEY = Process("valkey", "valkey", "cache")
 POSTGRES = Process("postgres", "postgres", "database")
@@ -153,7 +162,7 @@ WORKER = Process("worker", "worker", "worker")
 def layout(topology: tiers.Topology) -> Layout:
     """The servers that the topology asks for. Regions away from home have no tiers of their own yet."""
     region = _Region(topology.home, 1 + list(topology.regions).index(topology.home))
-    servers: list[Server] = []
+    servers: list[Server] = region.servers("edge", topology.cdn.edges if topology.cdn else 0, (VARNISH,))
     if topology.balancer is None:
         shared = (HAPROXY, GRANIAN) if topology.has_own_database else (HAPROXY, GRANIAN, POSTGRES)
         servers += region.servers("server", 1, shared)

@@ -16,8 +16,6 @@ from tenfold.topology import nearest, tiers, units
 Location = tuple[str | int, ...]
 
 NOT_BUILT = {
-    "cdn": "the CDN (rung 6)",
-    "autoscale": "autoscaling (rung 8)",
     "metrics": "the metrics store (rung 11)",
     "sharding": "sharding (rung 12)",
     "regions.location": "a region's place on the map (rung 9)",

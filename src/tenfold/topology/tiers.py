@@ -138,6 +138,43 @@ class Balancer(Section):
     """Path rules, longest path first wins."""
 
 
+class CdnPath(Section):
+    """`[[cdn.path]]`: how long edges keep what is below a path, whatever its responses say about that."""
+
+    path: str
+    """A path prefix that begins with a slash; the longest one counts."""
+    life_seconds: units.Seconds | None = Field(default=None, alias="ttl", ge=0)
+    """How long an answer is fresh: `"60s"`; `"0s"`: nothing is kept; absent: what the response says."""
+    grace_seconds: units.Seconds | None = Field(default=None, alias="grace", ge=0)
+    """How long a stale answer may serve while no origin answers; absent: `cdn.grace`."""
+
+
+class Cdn(Section):
+    """`[cdn]`: edges before the web servers, which keep static files and what the app marks. Absent: there are none."""
+
+    edges: int = Field(default=2, ge=1, le=8)
+    """Edge servers of each region; with two, one may die unnoticed."""
+    memory_bytes: units.Bytes = Field(default=64 * 1024**2, alias="memory", ge=16 * 1024**2)
+    """What each edge keeps at most: `"64MiB"` in the file."""
+    static: str = ""
+    """A folder of static files, relative to `service.directory`; empty: the app serves its own."""
+    static_path: str = "/static/"
+    """The path that static files are served below; it begins and ends with a slash."""
+    grace_seconds: units.Seconds = Field(default=3600.0, alias="grace", ge=0)
+    """How long a stale answer may serve while no origin answers: `"1h"` in the file; `"0s"`: not at all."""
+    path: tuple[CdnPath, ...] = Field(default=(), strict=False)
+    """Rules for paths, longest path first wins."""
+
+
+class Range(Section):
+    """`servers = { min, max }`: how many there are follows the load, by the targets of `[autoscale]`."""
+
+    min: int = Field(ge=1)
+    """Never fewer."""
+    max: int = Field(ge=1)
+    """Never more."""
+
+
 class Web(Section):
     """`[web]`: the servers that run the app."""
 
@@ -242,6 +279,27 @@ class Workers(Section):
     """Modules that are imported besides the app: their subscribers register on import."""
 
 
+class Autoscale(Section):
+    """`[autoscale]`: what a server should carry, where `servers = { min, max }` lets their number follow the load."""
+
+    queue_time_seconds: units.Seconds | None = Field(default=0.05, alias="queue_time", gt=0)
+    """How long requests wait before a web server begins with them, on average: `"50ms"`."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Requests that one web server works on at the same time; absent: 70 % of `web.max_requests`."""
+    cpu_percent: units.Percent | None = Field(default=70.0, alias="cpu", gt=0, le=100)
+    """What one process of the app may use of a core, on average over its server: `"70%"`."""
+    latency_seconds: units.Seconds | None = Field(default=None, alias="latency", gt=0)
+    """What 95 % of the requests should stay below: `"300ms"`; absent: not looked at."""
+    network_bytes: units.Bytes | None = Field(default=None, alias="network", ge=1024)
+    """Bytes in and out, per second and web server: `"50MiB"`; absent: not looked at."""
+    queue_depth: int | None = Field(default=100, ge=1)
+    """Messages that wait, per worker server."""
+    queue_age_seconds: units.Seconds | None = Field(default=5.0, alias="queue_age", gt=0)
+    """How long the oldest message waits: `"5s"`."""
+    scale_in_after_seconds: units.Seconds = Field(default=60.0, alias="scale_in_after", ge=1)
+    """For how long fewer servers must have been enough before one goes: `"60s"`."""
+
+
 class Deploy(Section):
     """`[deploy]`: how a new release of the app takes the place of the old one."""
 
@@ -265,6 +323,7 @@ class Topology(Section):
 
     service: Service
     balancer: Balancer | None = None
+    cdn: Cdn | None = None
     web: Web = Field(default_factory=Web)
     web_groups: dict[str, WebGroup] = Field(default_factory=dict)
     cache: Cache | None = None
@@ -272,6 +331,7 @@ class Topology(Section):
     database: Database = Field(default_factory=Database)
     queue: Queue | None = None
     workers: Workers | None = None
+    autoscale: Autoscale = Field(default_factory=Autoscale)
     deploy: Deploy = Field(default_factory=Deploy)
     regions: dict[str, Region] = Field(default_factory=lambda: {"home": Region(primary=True)})
 

@@ -8,7 +8,19 @@ from tenfold.observation import snapshot
 from tenfold.runtime import paths, publish, records, seats
 from tenfold.topology import tiers
 
-NAMES = ("superuser", "replicator", "app", "patroni", "etcd", "signing", "cache", "cache_admin", "queue", "queue_admin")
+NAMES = (
+    "superuser",
+    "replicator",
+    "app",
+    "patroni",
+    "etcd",
+    "signing",
+    "cache",
+    "cache_admin",
+    "edge",
+    "queue",
+    "queue_admin",
+)
 SECRETS = engines.Secrets(**{name: f"{name}!" for name in NAMES})
 
 REPLICATED = topology(

@@ -14,7 +14,7 @@ from tenfold.topology import layout, tiers
 
 pytestmark = pytest.mark.anyio
 
-SECRETS = engines.Secrets(*["secret"] * 10)
+SECRETS = engines.Secrets(*["secret"] * 11)
 
 TEXT = '[service]\nname = "shop"\napp = "shop.web:app"\n'
 

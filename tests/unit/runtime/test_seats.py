@@ -9,7 +9,7 @@ from tenfold import engines, errors
 from tenfold.runtime import paths, records, seats, supervise
 from tenfold.topology import layout
 
-SECRETS = engines.Secrets(*["secret"] * 10)
+SECRETS = engines.Secrets(*["secret"] * 11)
 
 
 def places(tmp_path: Path, wanted: str, there: str = "") -> seats.Seats:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 TEXT = '[service]\nname = "shop"\napp = "shop.web:app"\n'
 
-SECRETS = engines.Secrets(*["secret"] * 10)
+SECRETS = engines.Secrets(*["secret"] * 11)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from tenfold import errors
 from tenfold.topology import nearest
 
 SECTIONS = (
-    *("service", "balancer", "web", "web_groups", "cache", "sessions"),
-    *("database", "queue", "workers", "deploy", "regions"),
+    *("service", "balancer", "cdn", "web", "web_groups", "cache", "sessions"),
+    *("database", "queue", "workers", "autoscale", "deploy", "regions"),
 )
 """In the order in which a request meets the tiers."""
 

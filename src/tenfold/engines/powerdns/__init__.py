@@ -1,0 +1,1 @@
+"""The name server: PowerDNS, which tells each client the nearest healthy region."""

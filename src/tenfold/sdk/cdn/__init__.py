@@ -1,0 +1,1 @@
+"""What edges may keep, and what they must forget: `tf.cdn` and `tx.purge`."""
