@@ -16,7 +16,9 @@ from tenfold.topology import layout
 pytestmark = pytest.mark.anyio
 
 SECRETS = engines.Secrets(*["secret"] * 11)
-WANTED = topology(balancer={}, web={"servers": 1, "workers": 2}, workers={"servers": 1}, sessions={"store": "token"})
+WANTED = topology(
+    balancer={}, web={"servers": 1, "workers_per_server": 2}, workers={"servers": 1}, sessions={"store": "token"}
+)
 
 
 class Processes:

@@ -237,7 +237,7 @@ GROUPED = {
     "service": {"name": "shop", "app": "served:app"},
     "balancer": {"servers": 1, "route": [{"path": "/api/", "group": "api"}]},
     "web": {"servers": 1},
-    "web_groups": {"api": {"servers": 1, "app": "other:app", "workers": 2}},
+    "web_groups": {"api": {"servers": 1, "app": "other:app", "workers_per_server": 2}},
 }
 
 
@@ -362,7 +362,7 @@ async def test_variables_of_the_runtime_are_not_the_apps_to_set(tmp_path: Path) 
 
 
 async def test_every_worker_says_what_it_carries_to_whoever_knows_the_key(tmp_path: Path) -> None:
-    wanted = tiers.Topology.model_validate({**GROUPED, "web": {"servers": 1, "workers": 2}})
+    wanted = tiers.Topology.model_validate({**GROUPED, "web": {"servers": 1, "workers_per_server": 2}})
     async with site(tmp_path, wanted=wanted) as here:
         seat = here.seat("web-1", "granian")
         await here.start(seat)

@@ -23,7 +23,7 @@ AGAIN = "\x1b[H"
 
 async def test_the_screen_and_the_events_outlive_a_replica_and_the_runtime(tmp_path: Path) -> None:
     async with project.shop(tmp_path) as shop:
-        shop.edit(r"^servers = 1$", "servers = 1\nworkers = 2")
+        shop.edit(r"^servers = 1$", "servers = 1\nworkers_per_server = 2")
         shop.edit(r"^\[database\]$", '[database]\nreplicas = 1\nplacement = "own"')
         await shop.tenfold("up", "-d")
         async with (

@@ -29,7 +29,7 @@ def make(
         directory=str((places.where.project / topology.service.directory).resolve()),
         secret=places.secrets.signing,
         request_seconds=topology.service.request_seconds,
-        max_requests=-(-topology.web.max_requests // topology.web.workers),
+        max_requests=-(-topology.web.max_requests // topology.web.workers_per_server),
         trusted_proxies=(f"127.{network}.0.0/16", "127.0.0.1"),
     )
     return bindings.Bindings(

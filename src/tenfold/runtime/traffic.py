@@ -169,7 +169,7 @@ def _main(server: records.ServerRecord) -> tuple[str, int]:
 
 def _workers(seat: engines.Seat) -> int:
     group = seat.topology.web_groups.get(seat.process.group)
-    return (group or seat.topology.web).workers
+    return (group or seat.topology.web).workers_per_server
 
 
 def _door(told: haproxy.Traffic, counts: deque[_Count]) -> load.DoorLoad:

@@ -23,6 +23,9 @@ NOT_BUILT = {
 }
 """Names that the design knows and this version cannot honour yet, with what they will bring."""
 
+RENAMED = {("web", "workers"): "workers_per_server", ("web_groups", "workers"): "workers_per_server"}
+"""By section and key, what a key is called by now."""
+
 EXPECTED = {
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -48,7 +51,7 @@ def describe(error: ErrorDetails, document: Mapping[str, Any]) -> errors.Problem
 
 def suspect(location: Location, kind: str) -> Location:
     """Which field a finding is about: a key that is not known may be a slip for one that is."""
-    close = nearest.name(str(location[-1]), keys_at(location[:-1])) if kind == "extra_forbidden" else None
+    close = _meant(location) if kind == "extra_forbidden" else None
     return (*location[:-1], close) if close else location
 
 
@@ -89,13 +92,19 @@ def _unknown(location: Location) -> errors.Problem:
     path = path_of(location)
     brings = NOT_BUILT.get(".".join(str(part) for part in (location[0], location[-1])) if location[1:] else path)
     word = "section" if len(location) == 1 else "key"
-    known = sorted(keys_at(location[:-1]))
     if brings:
         name = f"[{path}]" if word == "section" else str(location[-1])
         return errors.Problem(path, name, f"no such {word}", f"{brings} is not built yet; remove it")
-    close = nearest.name(str(location[-1]), known)
+    close = _meant(location)
     advice = f"did you mean {close}?" if close else f"remove it, or see: tenfold help topology {location[0]}"
-    return errors.Problem(path, f"an unknown {word}", f"one of {', '.join(known)}", advice)
+    known = ", ".join(sorted(keys_at(location[:-1])))
+    return errors.Problem(path, f"an unknown {word}", f"one of {known}", advice)
+
+
+def _meant(location: Location) -> str | None:
+    """The key that was probably meant by one that is not known."""
+    key = str(location[-1])
+    return RENAMED.get((str(location[0]), key)) or nearest.name(key, keys_at(location[:-1]))
 
 
 def _missing(location: Location) -> errors.Problem:

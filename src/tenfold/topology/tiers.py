@@ -180,7 +180,7 @@ class Web(Section):
 
     servers: int = Field(default=1, ge=1, le=90)
     """Web servers; more than one needs `[balancer]`."""
-    workers: int = Field(default=1, ge=1, le=64)
+    workers_per_server: int = Field(default=1, ge=1, le=64)
     """Processes in each web server."""
     max_requests: int = Field(default=512, ge=1)
     """Requests that one web server works on at once; the balancer queues what is over it."""
@@ -195,8 +195,8 @@ class WebGroup(Section):
     """Another ASGI application than the service's; empty: the same."""
     factory: str = ""
     """Another application factory than the service's; empty: the same."""
-    workers: int = Field(default=1, ge=1, le=64)
-    """Worker processes in each web server."""
+    workers_per_server: int = Field(default=1, ge=1, le=64)
+    """Processes in each web server."""
 
 
 class Cache(Section):

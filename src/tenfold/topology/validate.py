@@ -183,12 +183,12 @@ def ensure_sticky(topology: tiers.Topology) -> Iterator[Problem]:
     if balancer is not None and not balancer.sticky and "sticky" in balancer.model_fields_set:
         advice = 'remove the line, or set sessions.store to "database", "cache" or "token"'
         yield Problem("balancer.sticky", 'false with sessions.store = "memory"', "true", advice)
-    groups = {f"web_groups.{name}": group.workers for name, group in topology.web_groups.items()}
-    for path, workers in {"web": topology.web.workers, **groups}.items():
+    groups = {f"web_groups.{name}": group.workers_per_server for name, group in topology.web_groups.items()}
+    for path, workers in {"web": topology.web.workers_per_server, **groups}.items():
         if workers > 1:
             found = f'{workers} with sessions.store = "memory"'
             advice = "each process has a memory of its own; set it to 1 and take more servers, or another store"
-            yield Problem(f"{path}.workers", found, "1", advice)
+            yield Problem(f"{path}.workers_per_server", found, "1", advice)
 
 
 def ensure_queue_majority(topology: tiers.Topology) -> Iterator[Problem]:
@@ -239,8 +239,8 @@ def ensure_synchronous(topology: tiers.Topology) -> Iterator[Problem]:
 def ensure_connections(topology: tiers.Topology) -> Iterator[Problem]:
     """PostgreSQL takes the connections of all pools at once, and a few more."""
     database = topology.database
-    processes = topology.web.servers * topology.web.workers
-    processes += sum(group.servers * group.workers for group in topology.web_groups.values())
+    processes = topology.web.servers * topology.web.workers_per_server
+    processes += sum(group.servers * group.workers_per_server for group in topology.web_groups.values())
     workers = topology.workers.servers * topology.workers.processes if topology.workers else 0
     needed = (processes + workers) * database.pool_size + SPARE_CONNECTIONS
     if needed > database.max_connections:
@@ -289,7 +289,7 @@ RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (ensure_weights, ("balancer", "web.servers", "web_groups", "regions")),
     (ensure_cache_cluster, ("cache.servers",)),
     (ensure_session_store, ("cache.servers", "sessions.store")),
-    (ensure_sticky, ("balancer.sticky", "sessions.store", "web.workers", "web_groups")),
+    (ensure_sticky, ("balancer.sticky", "sessions.store", "web.workers_per_server", "web_groups")),
     (ensure_queue_majority, ("queue.servers",)),
     (ensure_message_fits, ("queue.storage", "queue.message_size")),
     (ensure_imports, ("workers.imports",)),

@@ -12,7 +12,7 @@ from tenfold.topology import tiers
 
 def seat(engine: str, folder: Path) -> engines.Seat:
     wanted: tiers.Topology = seats.topology(
-        sections={"workers": {"servers": 1, "processes": 3}, "web": {"servers": 1, "workers": 2}}
+        sections={"workers": {"servers": 1, "processes": 3}, "web": {"servers": 1, "workers_per_server": 2}}
     )
     (found,) = seats.of_engine(engine, folder, wanted, network=1, subnet=1)
     return found

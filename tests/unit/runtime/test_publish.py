@@ -25,7 +25,7 @@ SECRETS = engines.Secrets(**{name: f"{name}!" for name in NAMES})
 
 REPLICATED = topology(
     balancer={"servers": 2},
-    web={"servers": 2, "workers": 3, "max_requests": 100},
+    web={"servers": 2, "workers_per_server": 3, "max_requests": 100},
     database={"replicas": 2, "unknown_client": "session", "pool_size": 7},
 )
 

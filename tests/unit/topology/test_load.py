@@ -77,7 +77,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
     text = """
 [web]
 servers = 3
-workers = 0
+workers_per_server = 0
 [service]
 name = "Shop"
 frobnicate = 1
@@ -86,9 +86,14 @@ synchronous = true
 replicas = 0
 """
 
-    assert ["web.servers", "web.workers", "service.name", "service.frobnicate", "service.app", "database.replicas"] == [
-        one.partition(":")[0] for one in problems(text)
-    ]
+    assert [
+        "web.servers",
+        "web.workers_per_server",
+        "service.name",
+        "service.frobnicate",
+        "service.app",
+        "database.replicas",
+    ] == [one.partition(":")[0] for one in problems(text)]
 
 
 def test_a_slip_in_one_key_raises_no_false_alarm_about_another() -> None:

@@ -63,7 +63,7 @@ def settings(seat: engines.Seat) -> Settings:
         app=app,
         factory=factory,
         directory=release.directory,
-        workers=_processes(seat.topology) if is_worker else (group or seat.topology.web).workers,
+        workers=_processes(seat.topology) if is_worker else (group or seat.topology.web).workers_per_server,
         kill_seconds=math.ceil(last_seconds + SHUTDOWN_SECONDS),
         release=release.version,
         interpreter=interpreter(seat.project, release.python),
