@@ -4,14 +4,14 @@ import sys
 from dataclasses import dataclass
 
 from tenfold import engines, errors
-from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, valkey
+from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, valkey, varnish
 from tenfold.kit import process
 
 ALL: dict[str, engines.Engine] = {
     engine.name: engine
     for engine in (
         *(haproxy.ENGINE, granian.ENGINE, postgres.ENGINE, patroni.ENGINE, etcd.ENGINE),
-        *(valkey.ENGINE, nats.ENGINE, granian.WORKER),
+        *(valkey.ENGINE, varnish.ENGINE, nats.ENGINE, granian.WORKER),
     )
 }
 
@@ -22,6 +22,7 @@ NEEDED_FROM = {
     "patroni": 4,
     "etcd": 4,
     "valkey": 5,
+    "varnish": 6,
     "nats": 10,
     "worker": 10,
 }
