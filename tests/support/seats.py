@@ -86,10 +86,12 @@ class Site:
     network: int = NETWORK
     powered: dict[str, enclosure.Enclosure] = field(default_factory=dict)
     running: dict[tuple[str, str], process.Identity] = field(default_factory=dict)
+    known: layout.Layout | None = None
+    """The servers; None: those that the topology asks for."""
 
     def seat(self, server: str, process_name: str) -> engines.Seat:
         """The seat of a process; a server of the layout may run another engine than the layout says."""
-        wanted = layout.layout(self.topology)
+        wanted = self.known or layout.layout(self.topology)
         spec = wanted.server(server)
         assert spec is not None, f"{server} is not one of {[one.name for one in wanted.servers]}"
         known = {one.name: one for one in (layout.POSTGRES, layout.PATRONI, *spec.processes)}

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from tenfold import engines, errors
+from tenfold.topology import layout
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380
@@ -39,10 +40,15 @@ class Entry:
     revision: int
 
 
+def servers(seat: engines.Seat) -> tuple[layout.Server, ...]:
+    """The servers of the store that the seat asks: its own region's, for a store never spans two."""
+    return tuple(server for server in seat.layout.running("etcd") if server.region == seat.server.region)
+
+
 @asynccontextmanager
 async def opened(seat: engines.Seat, timeout_seconds: float = 3.0) -> AsyncIterator["Store"]:
     """The coordination store of the seat's region, for one piece of work."""
-    addresses = tuple(server.address(seat.network) for server in seat.layout.running("etcd"))
+    addresses = tuple(server.address(seat.network) for server in servers(seat))
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         yield Store(addresses, seat.secrets.etcd, session)

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from tenfold import engines
+from tenfold.topology import layout
 
 SUPERUSER = "postgres"
 REPLICATOR = "replicator"
@@ -52,6 +53,28 @@ def configuration_directory(seat: engines.Seat) -> Path:
 def slot_name(server: str) -> str:
     """The replication slot of a server, by the rule that Patroni uses too (lower case, `-` and `.` become `_`)."""
     return re.sub(r"[-.]", "_", server.lower())[:63]
+
+
+def other_regions(seat: engines.Seat) -> tuple[str, ...]:
+    """The regions whose databases follow this one's, or which this one's follows."""
+    return tuple(name for name in seat.topology.regions if name != seat.server.region)
+
+
+def region_slot(region: str) -> str:
+    """The replication slot by which a whole region follows the home region's primary, whoever leads in either."""
+    return slot_name(f"region_{region}")
+
+
+def addresses(seat: engines.Seat, region: str) -> tuple[str, ...]:
+    """Where the seat finds every database server of a region: through the wide area network when it is another."""
+    servers = (server for server in seat.layout.databases if server.region == region)
+    return tuple(_seen_from(seat, server) for server in servers)
+
+
+def _seen_from(seat: engines.Seat, server: layout.Server) -> str:
+    if server.region == seat.server.region:
+        return server.address(seat.network)
+    return f"127.{seat.network}.{10 + 6 * seat.server.region_number + server.region_number}.{server.host}"
 
 
 def parameters(seat: engines.Seat) -> dict[str, str]:

@@ -34,5 +34,4 @@ def peer_url(address: str) -> str:
 
 def peers(seat: engines.Seat) -> str:
     """`initial-cluster`: every server of the region, by name."""
-    servers = seat.layout.running("etcd")
-    return ",".join(f"{server.name}={peer_url(server.address(seat.network))}" for server in servers)
+    return ",".join(f"{one.name}={peer_url(one.address(seat.network))}" for one in coordination.servers(seat))

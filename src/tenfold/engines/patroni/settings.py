@@ -35,7 +35,9 @@ def folder(seat: engines.Seat) -> str:
 
 
 def dynamic(seat: engines.Seat) -> dict[str, Any]:
-    """The configuration that all members share, but for `synchronous_mode` and `pause`, which change while it runs."""
+    """The configuration that all members share, but for `synchronous_mode`, `pause` and `standby_cluster`, which change
+    while it runs.
+    """
     return {
         # The time a dead leader's key lives. Patroni raises less to 20, and asks for loop_wait + 2 * retry_timeout.
         "ttl": 20,
@@ -48,11 +50,29 @@ def dynamic(seat: engines.Seat) -> dict[str, Any]:
         # The primary goes on without the coordination store as long as all members answer it.
         "failsafe_mode": True,
         "member_slots_ttl": "30min",
+        # Every other region follows by a slot of its own, which is there on whoever leads while this is the home.
+        "slots": {
+            database.region_slot(region): {"type": "physical", "cluster_type": "primary"}
+            for region in database.other_regions(seat)
+        },
         "postgresql": {
             "use_pg_rewind": True,
             "use_slots": True,
             "parameters": database.parameters(seat),
         },
+    }
+
+
+def followed(seat: engines.Seat, home: str) -> dict[str, Any]:
+    """`standby_cluster`: how this region's leader follows whoever is primary in the region `home`.
+
+    More than one address makes Patroni ask for the one that takes writes; a single one is followed as it is.
+    """
+    return {
+        "host": ",".join(database.addresses(seat, home)),
+        "port": database.PORT,
+        "primary_slot_name": database.region_slot(seat.server.region),
+        "create_replica_methods": ["basebackup"],
     }
 
 
@@ -73,17 +93,28 @@ def local(seat: engines.Seat) -> dict[str, Any]:
         },
         "etcd3": {
             "hosts": [
-                f"{server.address(seat.network)}:{coordination.CLIENT_PORT}" for server in seat.layout.running("etcd")
+                f"{server.address(seat.network)}:{coordination.CLIENT_PORT}" for server in coordination.servers(seat)
             ],
             "username": coordination.USER,
             "password": seat.secrets.etcd,
         },
         "bootstrap": {
-            "dcs": {**dynamic(seat), "synchronous_mode": False},
+            "dcs": _first(seat),
             "initdb": [_initdb_option(option) for option in database.INITDB_OPTIONS],
         },
         "postgresql": _postgresql(seat, program.parent),
     }
+
+
+def _first(seat: engines.Seat) -> dict[str, Any]:
+    """The shared configuration of a cluster that is made anew; away from home it follows from the first moment.
+
+    `synchronous_mode` means nothing to a cluster that follows. It is there for the moment when it is promoted.
+    """
+    if seat.server.region == seat.topology.home:
+        return {**dynamic(seat), "synchronous_mode": False}
+    mode = "quorum" if seat.topology.database.synchronous else False
+    return {**dynamic(seat), "synchronous_mode": mode, "standby_cluster": followed(seat, seat.topology.home)}
 
 
 def _postgresql(seat: engines.Seat, programs: Path) -> dict[str, Any]:
