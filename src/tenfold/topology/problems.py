@@ -18,8 +18,6 @@ Location = tuple[str | int, ...]
 NOT_BUILT = {
     "metrics": "the metrics store (rung 11)",
     "sharding": "sharding (rung 12)",
-    "regions.location": "a region's place on the map (rung 9)",
-    "regions.networks": "a region's list of networks (rung 9)",
 }
 """Names that the design knows and this version cannot honour yet, with what they will bring."""
 

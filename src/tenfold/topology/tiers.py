@@ -108,6 +108,31 @@ class Service(Section):
     def redirect(self) -> str:
         """Where plain HTTP is redirected to the front door from, `address:port`; empty: nowhere."""
         if self.tls is None or self.redirect_http == "off":
+    def at(self, listen: str) -> "Service":
+        """The same with its front door elsewhere; plain HTTP is redirected from the same port there as here."""
+        host = listen.rpartition(":")[0]
+        port = self.redirect.rpartition(":")[2]
+        redirect = f"{host}:{port}" if host and port else "off"
+        return self.model_copy(update={"listen": listen, "redirect_http": redirect})
+
+
+class Dns(Section):
+    """`[dns]`: name servers that send clients to the nearest healthy region. Absent: others answer for the domain."""
+
+    servers: int = Field(default=2, ge=1, le=4)
+    """Name servers of each region; with two, one may die."""
+    listen: tuple[str, ...] = Field(default=(), strict=False)
+    """Public `address:port`, UDP and TCP, one for each server of the region; empty: their private addresses alone."""
+    life_seconds: units.Seconds = Field(default=5.0, alias="ttl", ge=1, le=86400)
+    """How long resolvers may keep an answer: `"5s"` in the file. So long a client may call a region that is gone."""
+    maxmind: str = ""
+    """A MaxMind file (City), relative to the topology's, that tells where networks are; empty: `networks` alone do."""
+    without_subnet: Literal["resolver", "region"] = "resolver"
+    """How a query is located that does not tell its client's network: by its resolver's address, or it is answered
+    the name server's own region, which can be kept in memory for a second."""
+    spare: bool = False
+    """A region with a single address is followed by one of the next region, for clients that try both."""
+
             return ""
         host, _, port = self.listen.rpartition(":")
         default = REDIRECTS_BY_DEFAULT.get(int(port))
@@ -312,17 +337,48 @@ class Deploy(Section):
 
 
 class Region(Section):
+class Location(Section):
+    """A place on the map, in degrees."""
+
+    latitude: units.Degrees = Field(ge=-90, le=90)
+    """North is positive."""
+    longitude: units.Degrees = Field(ge=-180, le=180)
+    """East is positive."""
+
+
     """`[regions.NAME]`: a data center. Without any there is one, named `home`."""
 
     primary: bool = False
     """Whether the primaries live here; exactly one region has it."""
 
+    location: Location | None = None
+    """Where it is: clients whose place is known are sent to the nearest region."""
+    networks: tuple[str, ...] = Field(default=(), strict=False)
+    """Networks of clients that belong here, wherever they are: `"203.0.113.0/24"`; the longest one counts."""
+    weight: int = Field(default=1, ge=0, le=1000)
+    """Its share of the clients whose place nobody knows; 0: none, unless it is the only healthy region."""
+    addresses: tuple[str, ...] = Field(default=(), strict=False)
+    """The addresses that name servers answer for it; empty: the one that its front door listens on."""
+    listen: str = ""
+    """Its front door, `address:port`; empty: `service.listen` in the first region, a private address in the others."""
+    balancer: Balancer | None = None
+    """`[regions.NAME.balancer]`: what is said here counts instead of `[balancer]` in this region; so for the others."""
+    cdn: Cdn | None = None
+    web: Web | None = None
+    cache: Cache | None = None
+    database: Database | None = None
+    """Only what each copy of the data has for itself: replicas, memory, connections."""
+
+
+TIERS_OF_A_REGION = ("balancer", "cdn", "web", "cache", "database")
+"""The sections that a region may have otherwise than the rest of the service."""
 
 class Topology(Section):
     """The whole file."""
 
     service: Service
     balancer: Balancer | None = None
+    dns: Dns | None = None
     cdn: Cdn | None = None
     web: Web = Field(default_factory=Web)
     web_groups: dict[str, WebGroup] = Field(default_factory=dict)

@@ -71,6 +71,10 @@ def _read_percent(value: object, info: ValidationInfo) -> object:
     return value
 
 
+def _read_degrees(value: object) -> object:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _is_from_file(info: ValidationInfo) -> bool:
     return bool(info.context and info.context.get("from_file"))
 
@@ -78,3 +82,5 @@ def _is_from_file(info: ValidationInfo) -> bool:
 Seconds = Annotated[float, BeforeValidator(_read_seconds)]
 Bytes = Annotated[int, BeforeValidator(_read_bytes)]
 Percent = Annotated[float, BeforeValidator(_read_percent)]
+Degrees = Annotated[float, BeforeValidator(_read_degrees)]
+"""A whole number will do."""

@@ -79,6 +79,48 @@ def ensure_env(topology: tiers.Topology) -> Iterator[Problem]:
             yield Problem(f"service.env.{name}", "a name of tenfold's own", "another name", "rename it")
 
 
+def ensure_dns(topology: tiers.Topology) -> Iterator[Problem]:
+    """Name servers have a name to answer for, an address each to answer on, and addresses to answer with."""
+    if topology.dns is None:
+        return
+    if not topology.service.domain:
+        advice = 'add domain = "shop.example" to [service], or remove [dns]'
+        yield Problem("service.domain", "nothing with [dns]", "the name that is answered", advice)
+    listen, servers = topology.dns.listen, topology.dns.servers
+    if listen and len(listen) != servers:
+        found = f"{len(listen)} {'address' if len(listen) == 1 else 'addresses'} for {servers} name servers"
+        yield Problem("dns.listen", found, f"{servers}, one for each, or none", "name servers do not share addresses")
+    yield from _repeated("dns.listen", [(f"dns.listen[{number}]", one) for number, one in enumerate(listen)])
+    for number, one in enumerate(listen):
+        yield from _listens(f"dns.listen[{number}]", one, "127.0.0.1:5353")
+    host = topology.service.listen.rpartition(":")[0].strip("[]")
+    for name, region in topology.regions.items():
+        if not region.addresses and name == topology.home and _is_wildcard(host):
+            found = f"none, with service.listen on {host}"
+            advice = 'add addresses = ["203.0.113.7"]: what clients are to call'
+            yield Problem(f"regions.{name}.addresses", found, "the region's public addresses", advice)
+
+
+def ensure_regions_are_found(topology: tiers.Topology) -> Iterator[Problem]:
+    """Addresses are addresses, networks are networks, and no network belongs to two regions."""
+    networks: list[tuple[str, str]] = []
+    for name, region in topology.regions.items():
+        for number, text in enumerate(region.addresses):
+            if not _is_address(f"[{text}]" if ":" in text else text):
+                path = f"regions.{name}.addresses[{number}]"
+                yield Problem(path, problems.as_toml(text), 'an IP address, such as "203.0.113.7"', "without a port")
+        for number, text in enumerate(region.networks):
+            path = f"regions.{name}.networks[{number}]"
+            try:
+                networks.append((path, str(ipaddress.ip_network(text))))
+            except ValueError:
+                form = 'a network without host bits, such as "203.0.113.0/24"'
+                yield Problem(path, problems.as_toml(text), form)
+    yield from _repeated("regions", networks)
+    if topology.regions and all(region.weight == 0 for region in topology.regions.values()):
+        yield Problem("regions", "no region with a weight", "one or more", "remove weight = 0 from one of them")
+
+
 def ensure_balancer(topology: tiers.Topology) -> Iterator[Problem]:
     """More than one web server needs someone to choose between them."""
     if topology.balancer is not None:
@@ -279,6 +321,8 @@ RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (ensure_redirect, ("service.listen", "service.redirect_http", "service.tls")),
     (ensure_domain, ("service.domain",)),
     (ensure_env, ("service.env",)),
+    (ensure_dns, ("dns", "service.domain", "service.listen", "regions")),
+    (ensure_regions_are_found, ("regions",)),
     (ensure_balancer, ("balancer", "web.servers", "web_groups")),
     (ensure_group_names, ("web_groups",)),
     (ensure_group_apps, ("web_groups",)),
@@ -332,6 +376,20 @@ def _listens(path: str, listen: str, example: str, more: str = "") -> Iterator[P
         form = f'ADDRESS:PORT with an IP address and a port from 1 to 65535, such as "{example}"{more}'
         advice = "put brackets around an IPv6 address" if address.count(":") > 1 and "[" not in address else ""
         yield Problem(path, problems.as_toml(listen), form, advice)
+
+
+def _repeated(path: str, named: list[tuple[str, str]]) -> Iterator[Problem]:
+    """What is said twice where each is to be said once."""
+    first: dict[str, str] = {}
+    for where, value in named:
+        if value in first:
+            found = f"{problems.as_toml(value)}, which {first[value]} has too"
+            yield Problem(where, found, "each of them once", "remove one of the two")
+        first.setdefault(value, where)
+
+
+def _is_wildcard(host: str) -> bool:
+    return host in ("0.0.0.0", "::")  # noqa: S104 (read, not bound)
 
 
 def _is_address(text: str) -> bool:

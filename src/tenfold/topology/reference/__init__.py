@@ -6,7 +6,7 @@ from tenfold import errors
 from tenfold.topology import nearest
 
 SECTIONS = (
-    *("service", "balancer", "cdn", "web", "web_groups", "cache", "sessions"),
+    *("service", "dns", "balancer", "cdn", "web", "web_groups", "cache", "sessions"),
     *("database", "queue", "workers", "autoscale", "deploy", "regions"),
 )
 """In the order in which a request meets the tiers."""
