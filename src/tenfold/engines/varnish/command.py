@@ -30,6 +30,9 @@ PARAMETERS = {
     "vsl_mask": "-Hit,-VCL_call,-VCL_return,-Hash",
     # Longer than the front door keeps an idle connection: it closes first.
     "timeout_idle": "30s",
+    # An origin that refused a connection is tried again by the next request: it may have opened since.
+    "backend_remote_error_holddown": "0",
+    "backend_local_error_holddown": "0",
     "thread_pools": "2",
     "thread_pool_min": "20",
 }
