@@ -189,13 +189,26 @@ class Connection:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
         status, *lines = head.rstrip().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+        is_chunked = headers.get("transfer-encoding") == "chunked"
+        body = await self._chunks() if is_chunked else await self.reader.readexactly(_length(headers, raw))
         return Answer(int(status.split(" ")[1]), headers, body)
+
+    async def _chunks(self) -> bytes:
+        body = b""
+        while size := int(await self.reader.readline(), 16):
+            body += await self.reader.readexactly(size)
+            await self.reader.readline()
+        await self.reader.readline()
+        return body
 
     async def close(self) -> None:
         self.writer.close()
         with suppress(OSError):
             await self.writer.wait_closed()
+
+
+def _length(headers: Mapping[str, str], raw: bytes) -> int:
+    return 0 if raw.startswith(b"HEAD ") else int(headers.get("content-length", 0))
 
 
 async def fetch(

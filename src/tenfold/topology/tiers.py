@@ -177,14 +177,20 @@ class CdnPath(Section):
 class Cdn(Section):
     """`[cdn]`: edges before the web servers, which keep static files and what the app marks. Absent: there are none."""
 
-    edges: int = Field(default=2, ge=1, le=8)
-    """Edge servers of each region; with two, one may die unnoticed."""
+    edges: int = Field(default=2, ge=0, le=8)
+    """Edge servers of each region; with two, one may die unnoticed. 0: static files come from web servers."""
     memory_bytes: units.Bytes = Field(default=64 * 1024**2, alias="memory", ge=16 * 1024**2)
     """What each edge keeps at most: `"64MiB"` in the file."""
     static: str = ""
     """A folder of static files, relative to `service.directory`; empty: the app serves its own."""
     static_path: str = "/static/"
     """The path that static files are served below; it begins and ends with a slash."""
+    @property
+    def counted_paths(self) -> tuple[str, ...]:
+        """The paths that requests are counted by, the longest first."""
+        paths = {one.path for one in self.path} | ({self.static_path} if self.static else set())
+        return tuple(sorted(paths, key=lambda path: (-len(path), path)))
+
     grace_seconds: units.Seconds = Field(default=3600.0, alias="grace", ge=0)
     """How long a stale answer may serve while no origin answers: `"1h"` in the file; `"0s"`: not at all."""
     path: tuple[CdnPath, ...] = Field(default=(), strict=False)
@@ -417,3 +423,8 @@ class Topology(Section):
     def is_sticky(self) -> bool:
         """Whether a client stays on one web server: asked for, or because its session is there."""
         return self.sessions.store == "memory" or (self.balancer is not None and self.balancer.sticky)
+    @property
+    def edge_servers(self) -> int:
+        """How many edges a region has."""
+        return self.cdn.edges if self.cdn else 0
+

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from tenfold import engines, errors
-from tenfold.engines.haproxy import console, render, settings
+from tenfold.engines.haproxy import console, counts, render, settings
 from tenfold.engines.haproxy import weights as weighing
 from tenfold.kit import clock
 from tenfold.observation import snapshot
 
 Place = tuple[str, str]
-"""A web server in its group: (group, server)."""
+"""A web server in its group: (group, server); or an edge: (settings.EDGES, server)."""
 
 State = Literal["up", "down", "drain", "maint"]
 
@@ -67,11 +67,17 @@ class Traffic:
 
 
 async def backends(socket: Path) -> tuple[snapshot.Backend, ...]:
-    """The web servers it knows, as it sees them; the stand-ins left out."""
+    """The web servers that it knows, as it sees them, and the edges (of the group `settings.EDGES`)."""
     return tuple(
         snapshot.Backend(row.server, _group(row), _state(row), row.sessions)
         for row in _servers(await console.statistics(socket))
     )
+
+
+async def edge_counts(socket: Path) -> tuple[counts.Count, ...]:
+    """What edges have answered and fetched through this balancer since it was started or reloaded."""
+    found = [await console.ask(socket, f"show table {table}") for table in counts.TABLES]
+    return tuple(counts.read("\n".join(found)))
 
 
 async def revision(socket: Path) -> str:
@@ -95,16 +101,14 @@ async def configure(seat: engines.Seat, *, drain_seconds: float = 10.0) -> Chang
 
 
 async def route_to(socket: Path, wanted: settings.Settings, *, drain_seconds: float = 10.0) -> Changes:
-    """Route each group to exactly its servers: new ones first, then the others drain and go, at the same time.
+    """Route each group to exactly its servers, and to exactly these edges: new first, then the others drain and go.
 
     A server that still has requests after `drain_seconds` loses them. Groups that it does not know need a reload.
     """
     rows = await console.statistics(socket)
     there = {(_group(row), row.server): row for row in _servers(rows)}
     known_groups = {_group(row) for row in rows if _is_group(row)}
-    asked = {
-        (group.name, one.name): one for group in wanted.groups if group.name in known_groups for one in group.upstreams
-    }
+    asked = {place: one for place, one in wanted.places.items() if place[0] in known_groups}
     moved = [place for place, one in asked.items() if place in there and there[place].address != one.address]
     removed = [place for place in there if place not in asked]
     added = [place for place in asked if place not in there or place in moved]
@@ -175,6 +179,7 @@ async def apply_fastest(socket: Path) -> Mapping[Place, int]:
     """One iteration of the policy `fastest`: weights from measured response times; returns those it changed."""
     changed: dict[Place, int] = {}
     rows = [row for row in _servers(await console.statistics(socket)) if _state(row) == "up"]
+    rows = [row for row in rows if _group(row) != settings.EDGES]
     for group in {_group(row) for row in rows}:
         measured = {row.server: _measured(row) for row in rows if _group(row) == group}
         now = {row.server: row.weight for row in rows if _group(row) == group}
@@ -190,14 +195,16 @@ async def stats(socket: Path) -> Traffic:
     public = next(row for row in rows if row.proxy == "public")
     held = sum(row.sessions for row in rows if row.server == settings.HOLD)
     groups = {_group(row): _load(row) for row in rows if row.server == "BACKEND" and _is_group(row)}
-    servers = {(_group(row), row.server): _load(row) for row in _servers(rows)}
+    groups.pop(settings.EDGES, None)
+    servers = {place: _load(row) for row in _servers(rows) if (place := (_group(row), row.server))[0] in groups}
     return Traffic(_load(public), groups, servers, held)
 
 
 async def _add_all(socket: Path, servers: Mapping[Place, settings.Upstream], wanted: settings.Settings) -> None:
     """New servers are in maintenance until they are reopened."""
     for place, one in servers.items():
-        options = f"{one.address} {wanted.server_options} weight {one.weight}"
+        shared = wanted.edge_options if place[0] == settings.EDGES else wanted.server_options
+        options = f"{one.address} {shared} weight {one.weight}"
         await _tell(socket, f"add server {_path(place)} {options}", "New server registered.")
         await reopen(socket, place)
 
@@ -244,17 +251,18 @@ async def _tell(socket: Path, command: str, expected: str = "") -> None:
 
 
 def _servers(rows: Iterable[console.Row]) -> list[console.Row]:
-    """The rows about web servers."""
-    others = ("FRONTEND", "BACKEND", settings.HOLD)
+    """The rows about web servers and edges; the stand-ins left out."""
+    others = ("FRONTEND", "BACKEND", settings.HOLD, settings.ORIGIN)
     return [row for row in rows if _is_group(row) and row.server not in others]
 
 
 def _is_group(row: console.Row) -> bool:
-    return row.proxy.startswith(settings.backend(""))
+    return row.proxy.startswith(settings.backend("")) or row.proxy == settings.backend(settings.EDGES)
 
 
 def _group(row: console.Row) -> str:
-    return row.proxy.removeprefix(settings.backend(""))
+    is_edges = row.proxy == settings.backend(settings.EDGES)
+    return settings.EDGES if is_edges else row.proxy.removeprefix(settings.backend(""))
 
 
 def _path(place: Place) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import jinja2
 
 from tenfold import engines
-from tenfold.engines.haproxy import hop, settings
+from tenfold.engines.haproxy import counts, hop, settings
 
 CONFIGURATION = "haproxy.cfg"
 
@@ -35,7 +35,7 @@ def render(seat: engines.Seat) -> Mapping[str, str]:
 
 
 def revision(seat: engines.Seat) -> str:
-    """A hash of the configuration, its list of web servers left out: two that differ need a reload, not a new server.
+    """A hash of the configuration, its lists of servers left out: two that differ need a reload, not a new server.
 
     `admin.revision` says which one a running HAProxy was started or reloaded with.
     """
@@ -44,7 +44,8 @@ def revision(seat: engines.Seat) -> str:
 
 def _revision(wanted: settings.Settings) -> str:
     groups = tuple(dataclasses.replace(group, upstreams=()) for group in wanted.groups)
-    text = _configuration(dataclasses.replace(wanted, groups=groups), "") + repr(wanted.weights)
+    cdn = dataclasses.replace(wanted.cdn, edges=()) if wanted.cdn else None
+    text = _configuration(dataclasses.replace(wanted, groups=groups, cdn=cdn), "") + repr(wanted.weights)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -55,7 +56,9 @@ def _configuration(wanted: settings.Settings, revision: str) -> str:
         hold=settings.HOLD,
         keep_alive_seconds=settings.KEEP_ALIVE_SECONDS,
         backend=settings.backend,
+        origin=settings.ORIGIN,
         condition=_condition,
+        counts=counts,
         hop=hop,
     )
 

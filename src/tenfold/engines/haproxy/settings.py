@@ -1,8 +1,8 @@
 """What the front door is told: one value, derived from a seat, that holds every number and name the files are made of.
 
 Read by `render` and `admin`. Pure. It never looks at the world, and what it derives (servers aside) depends on the
-topology and a canary's share alone: while a plan adds and removes web servers, the configuration that is not about
-them stays the same.
+topology and a canary's share alone: while a plan adds and removes web servers and edges, the configuration that is not
+about them stays the same.
 """
 
 import hashlib
@@ -36,6 +36,12 @@ ALGORITHMS: Mapping[tiers.Policy, str] = {
 `fastest` is round robin by weights that follow the measured response times (`weights`)."""
 
 
+EDGES = "/edges"
+"""The edges' place among the groups; no group of web servers can have this name."""
+
+ORIGIN = "origin"
+"""The server that stands in for the edges: the private front door of this balancer itself."""
+
 WAITING_SHARE = 4
 """How many times `web.max_requests` a web server is given at once: writes that wait for a failover hold a connection
 too, and reads must not queue behind them. What the app *works on* is bounded by its middleware."""
@@ -67,6 +73,24 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Cdn:
+    """The edges before the web servers, and the private front door where they fetch what they do not have."""
+
+    edges: tuple[Upstream, ...]
+    origin: str
+    """`address:port` on the private network."""
+    cookie: str
+    """Who sends this cookie has written what an edge may not know yet."""
+    paths: tuple[str, ...]
+    """The paths that requests are counted by, longest first."""
+
+    @property
+    def backend(self) -> str:
+        """The edges' name inside HAProxy."""
+        return backend(EDGES)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the templates need."""
 
@@ -92,6 +116,8 @@ class Settings:
     """Makes the sticky cookie's values unguessable; empty: not sticky."""
     routes: tuple[tiers.Route, ...]
     """Longest path first."""
+    cdn: Cdn | None
+    """None: every request goes straight to a web server."""
     groups: tuple[Group, ...]
     max_requests: int
     """Requests that this balancer gives to one server at once: its share of what the server takes."""
@@ -128,10 +154,22 @@ class Settings:
         """What every server is configured with, in the file and when it joins a running HAProxy alike."""
         return server_options(self.max_requests)
 
+    @property
+    def places(self) -> Mapping[tuple[str, str], Upstream]:
+        """Every web server and every edge, by group and name."""
+        groups = [(group.name, group.upstreams) for group in self.groups]
+        groups += [(EDGES, self.cdn.edges)] if self.cdn else []
+        return {(name, one.name): one for name, upstreams in groups for one in upstreams}
+
+    @property
+    def edge_options(self) -> str:
+        """The same of every edge: it takes all that comes."""
+        return server_options(0)
+
 
 def backend(group: str) -> str:
-    """The name inside HAProxy of a group of web servers."""
-    return f"group-{group}"
+    """The name inside HAProxy of a group of web servers, or of the edges."""
+    return "edges" if group == EDGES else f"group-{group}"
 
 
 def runtime_socket(seat: engines.Seat) -> Path:
@@ -175,9 +213,25 @@ def of(seat: engines.Seat) -> Settings:
         weights=_weights(seat),
         sticky_key=_sticky_key(seat.secrets) if topology.is_sticky and topology.balancer else "",
         routes=tuple(sorted(balancer.route, key=lambda route: (-len(route.path), route.path))),
+        cdn=_cdn(seat),
         groups=groups(seat),
         max_requests=-(-topology.web.max_requests * WAITING_SHARE // balancer.servers),
         request_seconds=topology.service.request_seconds,
+    )
+
+
+def _cdn(seat: engines.Seat) -> Cdn | None:
+    cdn = seat.topology.cdn
+    if cdn is None or cdn.edges == 0:
+        return None
+    port = layout.PORTS["varnish"]
+    return Cdn(
+        edges=tuple(
+            Upstream(one.name, f"{one.address(seat.network)}:{port}") for one in seat.layout.running("varnish")
+        ),
+        origin=f"{seat.address}:{layout.ORIGIN_PORT}",
+        cookie=f"{seat.topology.service.name}-edge",
+        paths=cdn.counted_paths,
     )
 
 
