@@ -37,7 +37,7 @@ def program(name: str) -> Path | None:
 
 def cluster_name(seat: engines.Seat) -> str:
     """PostgreSQL's `cluster_name` and Patroni's scope: one for each service and region."""
-    return f"{seat.topology.service.name}-{seat.server.region}"
+    return f"{seat.topology.service.name}-{seat.server.scope}"
 
 
 def data_directory(seat: engines.Seat) -> Path:
@@ -55,9 +55,9 @@ def slot_name(server: str) -> str:
     return re.sub(r"[-.]", "_", server.lower())[:63]
 
 
-def other_regions(seat: engines.Seat) -> tuple[str, ...]:
-    """The regions whose databases follow this one's, or which this one's follows."""
-    return tuple(name for name in seat.topology.regions if name != seat.server.region)
+def region(seat: engines.Seat) -> str:
+    """The region that the seat's server is in, by the name that it has now."""
+    return layout.region_of(seat.server, seat.topology)
 
 
 def region_slot(region: str) -> str:
@@ -67,14 +67,8 @@ def region_slot(region: str) -> str:
 
 def addresses(seat: engines.Seat, region: str) -> tuple[str, ...]:
     """Where the seat finds every database server of a region: through the wide area network when it is another."""
-    servers = (server for server in seat.layout.databases if server.region == region)
-    return tuple(_seen_from(seat, server) for server in servers)
-
-
-def _seen_from(seat: engines.Seat, server: layout.Server) -> str:
-    if server.region == seat.server.region:
-        return server.address(seat.network)
-    return f"127.{seat.network}.{10 + 6 * seat.server.region_number + server.region_number}.{server.host}"
+    servers = (one for one in seat.layout.databases if layout.region_of(one, seat.topology) == region)
+    return tuple(one.address(seat.network, seen_from=seat.server.region_number) for one in servers)
 
 
 def parameters(seat: engines.Seat) -> dict[str, str]:

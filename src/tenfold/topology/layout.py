@@ -17,6 +17,8 @@ DEFAULT_GROUP = "web"
 
 FIRST_HOST = {
     "server": 1,
+    "wan": 5,
+    "dns": 2,
     "balancer": 10,
     "edge": 20,
     "queue": 30,
@@ -47,8 +49,22 @@ PORTS = {
     "etcd": 2379,
     "nats": 4222,
     "worker": 8000,
+    "wan": 5400,
+    "powerdns": 5300,
+    "georoute": 5301,
 }
 """By engine, the port it answers on, on its server's private address (haproxy: its statistics; worker: its probes)."""
+
+FRONT_DOOR_HOST = 9
+"""The last number of the address where a region's front door listens that the file gives none."""
+
+MOST_REGIONS = 6
+
+FIRST_CROSSING = 10
+"""The third number of the addresses where the first region meets itself, as it were: 127.N.10.x is never used."""
+
+OUTSIDE = 0
+"""The number of no region: of what is between them."""
 
 ORIGIN_PORT = 8081
 """The port of a balancer's private front door, where edges fetch what they do not have."""
@@ -92,9 +108,20 @@ class Server:
     subnet: int = 0
     """The third number of its address; 0: the region's."""
 
-    def address(self, network: int) -> str:
-        """The private address inside the service's network 127.`network`.0.0/16."""
-        return f"127.{network}.{self.subnet or self.region_number}.{self.host}"
+    def address(self, network: int, *, seen_from: int | None = None) -> str:
+        """The private address inside the service's network 127.`network`.0.0/16.
+
+        `seen_from`: the number of the region that asks. A server of another region is met where the wide area network
+        listens for it, on the same port. Of a group's web servers nothing crosses regions: they have one address.
+        """
+        if seen_from is None or self.region_number in (seen_from, OUTSIDE):
+            return f"127.{network}.{self.subnet or self.region_number}.{self.host}"
+        return f"127.{network}.{crossing(seen_from, self.region_number)}.{self.host}"
+
+    @property
+    def scope(self) -> str:
+        """What its region is called inside engines: a first region that gets a name stays what it was."""
+        return "home" if self.region_number == 1 else self.region
 
     def process(self, engine: str) -> Process | None:
         """The process of this engine on this server, or None."""
@@ -115,6 +142,10 @@ class Layout:
     def server(self, name: str) -> Server | None:
         """The server of this name, or None."""
         return next((one for one in self.servers if one.name == name), None)
+
+    def of(self, region: str) -> "Layout":
+        """The servers of one region."""
+        return Layout(tuple(one for one in self.servers if one.region == region))
 
     def running(self, engine: str) -> tuple[Server, ...]:
         """The servers that run this engine."""
@@ -149,6 +180,8 @@ class Layout:
 
 
 HAPROXY = Process("haproxy", "haproxy", "balancer")
+POWERDNS = Process("powerdns", "powerdns", "dns")
+GEOROUTE = Process("georoute", "georoute", "dns")
 VARNISH = Process("varnish", "varnish", "cdn")
 GRANIAN = Process("granian", "granian", "web", DEFAULT_GROUP)
 VALKEY = Process("valkey", "valkey", "cache")
@@ -157,54 +190,117 @@ PATRONI = Process("patroni", "patroni", "database")
 ETCD = Process("etcd", "etcd", "coordination")
 NATS = Process("nats", "nats", "queue")
 WORKER = Process("worker", "worker", "worker")
+WAN = Process("wan", "wan", "wan")
 
 
 def layout(topology: tiers.Topology) -> Layout:
-    """The servers that the topology asks for. Regions away from home have no tiers of their own yet."""
-    region = _Region(topology.home, 1 + list(topology.regions).index(topology.home))
-    servers: list[Server] = region.servers("edge", topology.cdn.edges if topology.cdn else 0, (VARNISH,))
-    if topology.balancer is None:
-        shared = (HAPROXY, GRANIAN) if topology.has_own_database else (HAPROXY, GRANIAN, POSTGRES)
-        servers += region.servers("server", 1, shared)
-    else:
-        servers += region.servers("balancer", topology.balancer.servers, (HAPROXY,))
-        servers += region.servers("web", topology.web.servers, (GRANIAN,))
-        servers += _group_servers(topology, region)
-    servers += region.servers("cache", topology.cache_servers, (VALKEY,))
-    if topology.has_failover:
-        servers += region.servers("coordination", 3, (ETCD,))
-        servers += region.servers("database", 1 + topology.database.replicas, (PATRONI,))
-    elif topology.has_own_database:
-        servers += region.servers("database", 1, (POSTGRES,))
-    servers += region.servers("queue", topology.queue.servers if topology.queue else 0, (NATS,))
-    servers += region.servers("worker", topology.workers.servers if topology.workers else 0, (WORKER,))
+    """The servers that the topology asks for: those of the first region, of the others, and what is between them."""
+    servers: list[Server] = []
+    for region in regions(topology):
+        servers += _servers(topology.of(region.name), region, is_home=region.name == topology.home)
+    if topology.has_regions:
+        servers += Region("", OUTSIDE).servers("wan", 1, (WAN,))
     return Layout(tuple(servers))
 
 
-def database_addresses(topology: tiers.Topology, network: int) -> tuple[str, ...]:
+def _servers(topology: tiers.Topology, region: "Region", *, is_home: bool) -> list[Server]:
+    servers = region.servers("dns", topology.dns.servers if topology.dns else 0, (GEOROUTE, POWERDNS))
+    servers += region.servers("edge", topology.cdn.edges if topology.cdn else 0, (VARNISH,))
+    holds_data = is_home and not topology.has_own_database
+    if topology.balancer is None:
+        servers += region.servers("server", 1, (HAPROXY, GRANIAN, *((POSTGRES,) if holds_data else ())))
+    else:
+        servers += region.servers("balancer", topology.balancer.servers, (HAPROXY,))
+        servers += region.servers("web", topology.web.count, (GRANIAN,))
+        servers += _group_servers(topology, region)
+    servers += region.servers("cache", topology.cache_servers, (VALKEY,))
+    if is_home:
+        servers += _data_servers(topology, region)
+        servers += region.servers("queue", topology.queue.servers if topology.queue else 0, (NATS,))
+        servers += region.servers("worker", topology.workers.count if topology.workers else 0, (WORKER,))
+    return servers
+
+
+def _data_servers(topology: tiers.Topology, region: "Region") -> list[Server]:
+    if topology.has_failover:
+        replicas = region.servers("database", 1 + topology.database.replicas, (PATRONI,))
+        return region.servers("coordination", 3, (ETCD,)) + replicas
+    return region.servers("database", 1, (POSTGRES,)) if topology.has_own_database else []
+
+
+def database_addresses(topology: tiers.Topology, network: int, seen_from: str = "") -> tuple[str, ...]:
     """Every address that the home region's database may have on any rung, in the order of the rungs.
 
     The same as long as the home region is: what names these addresses stays right while the service grows.
+    `seen_from`: the region that asks; empty: the home region itself.
     """
-    region = _Region(topology.home, 1 + list(topology.regions).index(topology.home))
+    region = region_named(topology, topology.home)
+    asking = region_named(topology, seen_from or topology.home).number
     servers = (*region.servers("server", 1, ()), *region.servers("database", DATABASE_SERVERS, ()))
-    return tuple(server.address(network) for server in servers)
+    return tuple(server.address(network, seen_from=asking) for server in servers)
+
+
+def crossing(seen_from: int, region: int) -> int:
+    """The third number of the addresses at which one region (by its number) meets the servers of another."""
+    return FIRST_CROSSING + MOST_REGIONS * (seen_from - 1) + region - 1
+
+
+def front_door(topology: tiers.Topology, region: str, network: int) -> str:
+    """Where a region's front door listens, `address:port`: what the file says, else a private address of the region."""
+    said = topology.of(region).service.listen
+    port = topology.service.listen.rpartition(":")[2]
+    return said or f"127.{network}.{region_named(topology, region).number}.{FRONT_DOOR_HOST}:{port}"
+
+
+def as_in(topology: tiers.Topology, region: str, network: int) -> tiers.Topology:
+    """The topology as this region has it, with the address of its front door."""
+    own = topology.of(region)
+    if region not in topology.regions or own.service.listen:
+        return own
+    return own.model_copy(update={"service": topology.service.at(front_door(topology, region, network))})
+
+
+def regions(topology: tiers.Topology) -> tuple["Region", ...]:
+    """The regions, the first one first."""
+    return tuple(
+        Region(name, number, "" if number == 1 else f"{name}-") for number, name in enumerate(topology.regions, start=1)
+    )
+
+
+def region_named(topology: tiers.Topology, name: str) -> "Region":
+    """The region of this name; of one that the topology does not have, the first."""
+    found = regions(topology)
+    return next((one for one in found if one.name == name), found[0])
+
+
+def region_of(server: Server, topology: tiers.Topology) -> str:
+    """The region that a server belongs to by now: the first one may have got another name since it was made."""
+    return topology.first if server.region_number == 1 else server.region
 
 
 @dataclass(frozen=True, slots=True)
-class _Region:
+class Region:
+    """One region: its number, which its addresses have, and what its servers' names begin with."""
+
     name: str
     number: int
     prefix: str = ""
 
     def servers(self, tier: str, count: int, processes: tuple[Process, ...]) -> list[Server]:
+        """So many servers of a tier."""
         return [self._server(tier, tier, FIRST_HOST[tier], n, processes) for n in range(1, count + 1)]
 
     def group(self, group: str, count: int) -> list[Server]:
+        """So many web servers of a group."""
         process = Process("granian", "granian", "web", group)
-        subnet, first_host = group_address(self.name, group)
+        subnet, first_host = group_address(self.scope, group)
         servers = [self._server("web", f"web-{group}", first_host, n, (process,)) for n in range(1, count + 1)]
         return [dataclasses.replace(server, subnet=subnet) for server in servers]
+
+    @property
+    def scope(self) -> str:
+        """As `Server.scope`."""
+        return "home" if self.number == 1 else self.name
 
     def _server(self, tier: str, stem: str, first_host: int, number: int, processes: tuple[Process, ...]) -> Server:
         name = f"{self.prefix}{stem}-{number}"
@@ -217,9 +313,7 @@ def group_address(region: str, group: str) -> tuple[int, int]:
     return 50 + block // 4, 1 + 62 * (block % 4)
 
 
-def _group_servers(topology: tiers.Topology, region: _Region) -> list[Server]:
+def _group_servers(topology: tiers.Topology, region: Region) -> list[Server]:
     return [
-        server
-        for name in sorted(topology.web_groups)
-        for server in region.group(name, topology.web_groups[name].servers)
+        server for name in sorted(topology.web_groups) for server in region.group(name, topology.web_groups[name].count)
     ]

@@ -43,7 +43,8 @@ def _is_balanced(topology: tiers.Topology) -> bool:
 
 
 def _is_stateless(topology: tiers.Topology) -> bool:
-    return topology.sessions.store in ("cache", "token") and not topology.is_sticky
+    stores = ("token", "database") if topology.has_regions else ("cache", "token")
+    return topology.sessions.store in stores and not topology.is_sticky
 
 
 def _is_queued(topology: tiers.Topology) -> bool:
@@ -94,7 +95,12 @@ RUNGS = (
         _is_stateless,
     ),
     Rung(8, "autoscaled", "web servers follow the load", "idle money, or not enough servers"),
-    Rung(9, "regions", "two or more data centers, geo-DNS, failover between them", "a data center dies; users are far"),
+    Rung(
+        9,
+        "regions",
+        "two or more data centers, geo-DNS, failover between them",
+        "a data center dies; users are far",
+    ),
     Rung(10, "queued", "NATS JetStream and worker servers", "slow work inside requests; spikes", _is_queued),
     Rung(11, "observed", "metrics, logs, traces, alerts, rolling deploys, backups", "flying blind"),
     Rung(12, "sharded", "the keyspace over two or more primaries", "one primary cannot take the writes"),
@@ -152,14 +158,16 @@ def edits(topology: tiers.Topology, to: Rung, skipped: Sequence[Rung] = ()) -> t
         return tuple(_keep_placement(topology, to, changes))
     road = climb(topology, to, skipped)
     has_cache = topology.cache_servers > 0 or named("cached") in road.rungs
-    return tuple(change for rung in road.rungs for change in _enter(rung, topology, has_cache=has_cache))
+    is_shared = has_cache and not (topology.has_regions or named("regions") in road.rungs)
+    return tuple(change for rung in road.rungs for change in _enter(rung, topology, shared_cache=is_shared))
 
 
 def _is_there(rung: Rung, topology: tiers.Topology) -> bool:
     return rung.is_there is not None and rung.is_there(topology)
 
 
-def _enter(rung: Rung, topology: tiers.Topology, *, has_cache: bool) -> list[edit.Change]:
+def _enter(rung: Rung, topology: tiers.Topology, *, shared_cache: bool) -> list[edit.Change]:
+    """`shared_cache`: whether all web servers will have the same cache servers."""
     match rung.name:
         case "database":
             return [edit.Change(("database", "placement"), "own")]
@@ -175,7 +183,9 @@ def _enter(rung: Rung, topology: tiers.Topology, *, has_cache: bool) -> list[edi
         case "cached":
             return [edit.Change(("cache", "servers"), max(3, topology.cache.servers if topology.cache else 0))]
         case "stateless":
-            return _enter_stateless(topology, has_cache=has_cache)
+            return _enter_stateless(topology, shared_cache=shared_cache)
+        case "regions":
+            return _enter_regions(topology)
         case "queued":
             queues = max(3, topology.queue.servers if topology.queue else 0)
             workers = max(2, topology.workers.servers if topology.workers else 0)
@@ -183,15 +193,50 @@ def _enter(rung: Rung, topology: tiers.Topology, *, has_cache: bool) -> list[edi
     return []
 
 
-def _enter_stateless(topology: tiers.Topology, *, has_cache: bool) -> list[edit.Change]:
+def _enter_stateless(topology: tiers.Topology, *, shared_cache: bool) -> list[edit.Change]:
     kept = topology.sessions.store if topology.sessions.store == "token" else ""
-    store = edit.Change(("sessions", "store"), kept or ("cache" if has_cache else "token"))
+    store = edit.Change(("sessions", "store"), kept or ("cache" if shared_cache else "token"))
     is_sticky = topology.balancer is not None and topology.balancer.sticky
     return [store, edit.Change(("balancer", "sticky"), False)] if is_sticky else [store]
 
 
+FIRST, SECOND, THIRD = "seoul", "virginia", "ireland"
+"""What regions are called that nobody has named."""
+
+DELAY_MS = 90
+
+
+def _enter_regions(topology: tiers.Topology) -> list[edit.Change]:
+    """What is there becomes the first region, or keeps its name; a second one comes, and what lies between them."""
+    is_named = topology.first != "home"
+    first = topology.first if is_named else FIRST
+    second = SECOND if first != SECOND else THIRD
+    changes = [] if is_named else [edit.Change(("regions", first, "primary"), True)]
+    changes += [
+        edit.Change(("regions", second, "primary"), False),
+        edit.Change(("wan", f"{first}-{second}", "delay_ms"), DELAY_MS),
+    ]
+    if topology.sessions.store in ("cache", "memory"):
+        changes.append(edit.Change(("sessions", "store"), "database"))
+    return changes
+
+
+def _leave_regions(topology: tiers.Topology) -> list[edit.Change]:
+    if topology.home != topology.first:
+        raise errors.BadInput(
+            f"[regions.{topology.home}]: is home, and only {topology.first}, which was there first, can stay alone; "
+            f"first: tenfold region move {topology.first}"
+        )
+    others = [edit.Change(("regions", name), None) for name in topology.regions if name != topology.first]
+    is_plain = topology.regions[topology.first].model_fields_set <= {"primary"}
+    changes = [edit.Change(("regions",), None)] if is_plain else others
+    return [*changes, edit.Change(("wan",), None)] if topology.wan else changes
+
+
 def _leave(rung: Rung, topology: tiers.Topology) -> list[edit.Change]:
     match rung.name:
+        case "regions" if topology.has_regions:
+            return _leave_regions(topology)
         case "queued":
             present = (("queue", topology.queue), ("workers", topology.workers))
             return [edit.Change((name,), None) for name, section in present if section is not None]

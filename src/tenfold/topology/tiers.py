@@ -4,11 +4,13 @@ Read by everything that decides. Frozen; unknown keys are errors; cross-field ru
 """
 
 import zlib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from tenfold.topology import units
+from tenfold.topology import links, ranges, units
+from tenfold.topology.section import Section
 
 Policy = Literal[
     "round_robin",
@@ -29,12 +31,6 @@ UrlScheme = Literal[
     "postgresql+psycopg2",
 ]
 """How `DATABASE_URL` begins. Libraries that cannot read several hosts are left out."""
-
-
-class Section(BaseModel):
-    """What every section shares: frozen, and strict about names and types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Tls(Section):
@@ -108,6 +104,11 @@ class Service(Section):
     def redirect(self) -> str:
         """Where plain HTTP is redirected to the front door from, `address:port`; empty: nowhere."""
         if self.tls is None or self.redirect_http == "off":
+            return ""
+        host, _, port = self.listen.rpartition(":")
+        default = REDIRECTS_BY_DEFAULT.get(int(port))
+        return self.redirect_http or (f"{host}:{default}" if default else "")
+
     def at(self, listen: str) -> "Service":
         """The same with its front door elsewhere; plain HTTP is redirected from the same port there as here."""
         host = listen.rpartition(":")[0]
@@ -132,11 +133,6 @@ class Dns(Section):
     the name server's own region, which can be kept in memory for a second."""
     spare: bool = False
     """A region with a single address is followed by one of the next region, for clients that try both."""
-
-            return ""
-        host, _, port = self.listen.rpartition(":")
-        default = REDIRECTS_BY_DEFAULT.get(int(port))
-        return self.redirect_http or (f"{host}:{default}" if default else "")
 
 
 class Route(Section):
@@ -185,43 +181,34 @@ class Cdn(Section):
     """A folder of static files, relative to `service.directory`; empty: the app serves its own."""
     static_path: str = "/static/"
     """The path that static files are served below; it begins and ends with a slash."""
+    grace_seconds: units.Seconds = Field(default=3600.0, alias="grace", ge=0)
+    """How long a stale answer may serve while no origin answers: `"1h"` in the file; `"0s"`: not at all."""
+    path: tuple[CdnPath, ...] = Field(default=(), strict=False)
+    """Rules for paths, longest path first wins."""
+
     @property
     def counted_paths(self) -> tuple[str, ...]:
         """The paths that requests are counted by, the longest first."""
         paths = {one.path for one in self.path} | ({self.static_path} if self.static else set())
         return tuple(sorted(paths, key=lambda path: (-len(path), path)))
 
-    grace_seconds: units.Seconds = Field(default=3600.0, alias="grace", ge=0)
-    """How long a stale answer may serve while no origin answers: `"1h"` in the file; `"0s"`: not at all."""
-    path: tuple[CdnPath, ...] = Field(default=(), strict=False)
-    """Rules for paths, longest path first wins."""
 
-
-class Range(Section):
-    """`servers = { min, max }`: how many there are follows the load, by the targets of `[autoscale]`."""
-
-    min: int = Field(ge=1)
-    """Never fewer."""
-    max: int = Field(ge=1)
-    """Never more."""
-
-
-class Web(Section):
+class Web(ranges.Scaled):
     """`[web]`: the servers that run the app."""
 
-    servers: int = Field(default=1, ge=1, le=90)
-    """Web servers; more than one needs `[balancer]`."""
+    servers: ranges.UpTo90 = 1
+    """Web servers, or `{ min, max }` of them; more than one needs `[balancer]`."""
     workers_per_server: int = Field(default=1, ge=1, le=64)
     """Processes in each web server."""
     max_requests: int = Field(default=512, ge=1)
     """Requests that one web server works on at once; the balancer queues what is over it."""
 
 
-class WebGroup(Section):
+class WebGroup(ranges.Scaled):
     """`[web_groups.NAME]`: more web servers, perhaps of another app, that a route sends requests to."""
 
-    servers: int = Field(default=1, ge=1, le=60)
-    """Web servers of this group."""
+    servers: ranges.UpTo60 = 1
+    """Web servers of this group, or `{ min, max }` of them."""
     app: str = ""
     """Another ASGI application than the service's; empty: the same."""
     factory: str = ""
@@ -297,11 +284,11 @@ class Queue(Section):
     """The largest message: `"1MiB"` in the file."""
 
 
-class Workers(Section):
+class Workers(ranges.Scaled):
     """`[workers]`: servers that handle messages, and no requests. Absent: web servers do, in their spare time."""
 
-    servers: int = Field(default=1, ge=1, le=60)
-    """Worker servers; with two, one may die."""
+    servers: ranges.UpTo60 = 1
+    """Worker servers, or `{ min, max }` of them; with two, one may die."""
     processes: int = Field(default=1, ge=1, le=64)
     """Worker processes in each of them."""
     concurrency: int = Field(default=64, ge=1, le=10_000)
@@ -342,7 +329,6 @@ class Deploy(Section):
     """Patterns of files and folders below `service.directory` that are no part of a release."""
 
 
-class Region(Section):
 class Location(Section):
     """A place on the map, in degrees."""
 
@@ -352,11 +338,11 @@ class Location(Section):
     """East is positive."""
 
 
+class Region(Section):
     """`[regions.NAME]`: a data center. Without any there is one, named `home`."""
 
     primary: bool = False
     """Whether the primaries live here; exactly one region has it."""
-
     location: Location | None = None
     """Where it is: clients whose place is known are sent to the nearest region."""
     networks: tuple[str, ...] = Field(default=(), strict=False)
@@ -379,12 +365,13 @@ class Location(Section):
 TIERS_OF_A_REGION = ("balancer", "cdn", "web", "cache", "database")
 """The sections that a region may have otherwise than the rest of the service."""
 
+
 class Topology(Section):
     """The whole file."""
 
     service: Service
-    balancer: Balancer | None = None
     dns: Dns | None = None
+    balancer: Balancer | None = None
     cdn: Cdn | None = None
     web: Web = Field(default_factory=Web)
     web_groups: dict[str, WebGroup] = Field(default_factory=dict)
@@ -396,11 +383,39 @@ class Topology(Section):
     autoscale: Autoscale = Field(default_factory=Autoscale)
     deploy: Deploy = Field(default_factory=Deploy)
     regions: dict[str, Region] = Field(default_factory=lambda: {"home": Region(primary=True)})
+    wan: dict[str, links.Link] = Field(default_factory=dict)
+    """By two regions, the first one's name, a dash, the other's."""
 
     @property
     def home(self) -> str:
         """The region with the primaries."""
         return next(name for name, region in self.regions.items() if region.primary)
+
+    @property
+    def first(self) -> str:
+        """The region that was there first: its servers' names have no prefix, whoever is home."""
+        return next(iter(self.regions))
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether there is more than one."""
+        return len(self.regions) > 1
+
+    def of(self, region: str) -> "Topology":
+        """The topology as this region has it: with its own tiers and its own front door."""
+        found = self.regions.get(region)
+        if found is None:
+            return self
+        changed: dict[str, Any] = {
+            name: _merged(getattr(self, name), getattr(found, name)) for name in TIERS_OF_A_REGION
+        }
+        if region != self.first or found.listen:
+            changed["service"] = self.service.at(found.listen)
+        return self.model_copy(update=changed)
+
+    def link(self, one: str, other: str) -> links.Link:
+        """What lies between two regions."""
+        return self.wan.get(f"{one}-{other}") or self.wan.get(f"{other}-{one}") or links.DIRECT
 
     @property
     def has_own_database(self) -> bool:
@@ -415,16 +430,41 @@ class Topology(Section):
         return self.database.replicas > 0
 
     @property
+    def bounds(self) -> dict[str, ranges.Range]:
+        """By tier, as `web`, `workers` and `web_groups.NAME`: the bounds of those whose number follows the load."""
+        return {path: found for path, section in self.scaled.items() if (found := section.bounds) is not None}
+
+    @property
+    def scaled(self) -> dict[str, ranges.Scaled]:
+        """By the same names, every section whose number may follow the load."""
+        groups = {f"web_groups.{name}": group for name, group in self.web_groups.items()}
+        return {"web": self.web, **groups, **({"workers": self.workers} if self.workers else {})}
+
+    def decided(self, counts: Mapping[str, int]) -> "Topology":
+        """The topology with these numbers of servers, by the names of `bounds`; where it has no range, as it is."""
+        known = {path: section.with_count(counts[path]) for path, section in self.scaled.items() if path in counts}
+        groups = {name: known.get(f"web_groups.{name}", group) for name, group in self.web_groups.items()}
+        changed = {name: known[name] for name in ("web", "workers") if name in known}
+        return self.model_copy(update={**changed, "web_groups": groups})
+
+    @property
     def cache_servers(self) -> int:
         """How many cache servers there are, replicas included."""
         return self.cache.server_count if self.cache else 0
 
     @property
-    def is_sticky(self) -> bool:
-        """Whether a client stays on one web server: asked for, or because its session is there."""
-        return self.sessions.store == "memory" or (self.balancer is not None and self.balancer.sticky)
-    @property
     def edge_servers(self) -> int:
         """How many edges a region has."""
         return self.cdn.edges if self.cdn else 0
 
+    @property
+    def is_sticky(self) -> bool:
+        """Whether a client stays on one web server: asked for, or because its session is there."""
+        return self.sessions.store == "memory" or (self.balancer is not None and self.balancer.sticky)
+
+
+def _merged(usual: Section | None, own: Section | None) -> Section | None:
+    """What one region says of a tier, over what the service says."""
+    if usual is None or own is None:
+        return own or usual
+    return usual.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

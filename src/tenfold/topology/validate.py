@@ -4,12 +4,14 @@ Called by `load` with a topology whose fields are right one by one; a rule that 
 Pure: whether files, modules and ports exist is for the runtime to find out.
 """
 
+import dataclasses
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 
 from tenfold.errors import Problem
-from tenfold.topology import layout, nearest, problems, tiers, units
+from tenfold.topology import layout, nearest, problems, regional, tiers, units
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 NAME_FORM = "lower case letters, digits and dashes, at most 40, beginning with a letter"
@@ -19,6 +21,9 @@ DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z
 MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ROUTE = re.compile(r"/[\w./~%@:+-]*", re.ASCII)
+
+MOST_WEB_SERVERS = 90
+"""So many addresses there are for the servers of `[web]`."""
 
 SPARE_CONNECTIONS = 20
 """Database connections that no pool may take: for tenfold itself, migrations, and `tenfold psql`."""
@@ -125,12 +130,26 @@ def ensure_balancer(topology: tiers.Topology) -> Iterator[Problem]:
     """More than one web server needs someone to choose between them."""
     if topology.balancer is not None:
         return
-    if topology.web.servers > 1:
-        found = f"{topology.web.servers} without [balancer]"
+    if topology.web.bounds is not None:
+        found = "a range without [balancer]"
+        yield Problem("web.servers", found, "1", "add [balancer] with servers = 2, or set servers to 1")
+    elif topology.web.count > 1:
+        found = f"{topology.web.count} without [balancer]"
         yield Problem("web.servers", found, "1", "add [balancer] with servers = 2, or set servers to 1")
     for name in topology.web_groups:
         advice = "add [balancer] with a [[balancer.route]] to it, or remove the group"
         yield Problem(f"web_groups.{name}", "a group without [balancer]", "no group", advice)
+
+
+def ensure_ranges(topology: tiers.Topology) -> Iterator[Problem]:
+    """A range goes from one number to another that is not smaller, and for every server there is an address."""
+    for path, bounds in topology.bounds.items():
+        most = MOST_WEB_SERVERS if path == "web" else layout.GROUP_SERVERS
+        if bounds.min > bounds.max:
+            advice = f"swap them, or set servers = {bounds.min}"
+            yield Problem(f"{path}.servers", f"min = {bounds.min} with max = {bounds.max}", "min <= max", advice)
+        elif bounds.max > most:
+            yield Problem(f"{path}.servers.max", str(bounds.max), f"{most} or less")
 
 
 def ensure_group_names(topology: tiers.Topology) -> Iterator[Problem]:
@@ -153,10 +172,10 @@ def ensure_group_apps(topology: tiers.Topology) -> Iterator[Problem]:
 
 
 def ensure_group_addresses(topology: tiers.Topology) -> Iterator[Problem]:
-    """No two groups share a block of addresses, which their names choose."""
+    """No two groups share a block of addresses, which their names choose, and those of their regions."""
     taken: dict[tuple[int, int], str] = {}
-    for name in topology.web_groups:
-        block = layout.group_address(topology.home, name)
+    for region, name in itertools.product(layout.regions(topology), topology.web_groups):
+        block = layout.group_address(region.scope, name)
         if block in taken:
             found = f"a name whose addresses are those of {taken[block]}"
             yield Problem(f"web_groups.{name}", found, "a block of addresses of its own", "rename one of the two")
@@ -188,7 +207,8 @@ def ensure_weights(topology: tiers.Topology) -> Iterator[Problem]:
     if topology.balancer is None:
         return
     weights, policy = topology.balancer.weights, topology.balancer.policy
-    names = [server.name for server in layout.layout(topology).running("granian")]
+    widest = topology.decided({path: bounds.max for path, bounds in topology.bounds.items()})
+    names = [server.name for server in layout.layout(widest).running("granian")]
     for name, weight in weights.items():
         path = f"balancer.weights.{name}"
         if name not in names:
@@ -281,9 +301,9 @@ def ensure_synchronous(topology: tiers.Topology) -> Iterator[Problem]:
 def ensure_connections(topology: tiers.Topology) -> Iterator[Problem]:
     """PostgreSQL takes the connections of all pools at once, and a few more."""
     database = topology.database
-    processes = topology.web.servers * topology.web.workers_per_server
-    processes += sum(group.servers * group.workers_per_server for group in topology.web_groups.values())
-    workers = topology.workers.servers * topology.workers.processes if topology.workers else 0
+    everywhere = [topology.of(name) for name in topology.regions] or [topology]
+    processes = sum(_web_processes(one) for one in everywhere)
+    workers = topology.workers.most * topology.workers.processes if topology.workers else 0
     needed = (processes + workers) * database.pool_size + SPARE_CONNECTIONS
     if needed > database.max_connections:
         each = f"{processes} web {f'and {workers} worker ' if workers else ''}processes"
@@ -292,17 +312,41 @@ def ensure_connections(topology: tiers.Topology) -> Iterator[Problem]:
         yield Problem("database.max_connections", found, f"{needed} or more", advice)
 
 
+def _web_processes(topology: tiers.Topology) -> int:
+    groups = sum(group.most * group.workers_per_server for group in topology.web_groups.values())
+    return topology.web.most * topology.web.workers_per_server + groups
+
+
 def ensure_one_home(topology: tiers.Topology) -> Iterator[Problem]:
-    """One region has the primaries; more than one region cannot be built yet."""
+    """One region has the primaries."""
     primaries = [name for name, region in topology.regions.items() if region.primary]
     if not topology.regions:
         yield Problem("regions", "no region", "one", "remove [regions], or add [regions.NAME] with primary = true")
     elif len(primaries) != 1:
         found = " and ".join(primaries) + " with primary = true" if primaries else "no region with primary = true"
         yield Problem("regions", found, "exactly one", "set primary = true in the region where the primaries live")
-    for name in list(topology.regions)[1:]:
-        advice = "more than one region (rung 9) is not built yet; remove it"
-        yield Problem(f"regions.{name}", "another region", "one region", advice)
+
+
+def ensure_region_doors(topology: tiers.Topology) -> Iterator[Problem]:
+    """Every region's front door has an address of its own."""
+    doors = [("service.listen", topology.service.listen)]
+    for name, region in topology.regions.items():
+        path = f"regions.{name}.listen"
+        if region.listen:
+            yield from _listens(path, region.listen, "127.0.0.1:8080")
+            doors = doors[1:] if name == topology.first else doors
+            doors.append((path, region.listen))
+    yield from _repeated("regions", doors)
+
+
+def ensure_region_tiers(topology: tiers.Topology) -> Iterator[Problem]:
+    """What a region has otherwise than the service fits together there, too."""
+    for name in topology.regions if topology.has_regions else ():
+        own = topology.of(name)
+        for problem in (*ensure_balancer(own), *ensure_cache_cluster(own)):
+            section = problem.path.partition(".")[0]
+            if getattr(topology.regions[name], section, None) is not None:
+                yield dataclasses.replace(problem, path=f"regions.{name}.{problem.path}")
 
 
 def ensure_region_names(topology: tiers.Topology) -> Iterator[Problem]:
@@ -324,10 +368,17 @@ RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (ensure_dns, ("dns", "service.domain", "service.listen", "regions")),
     (ensure_regions_are_found, ("regions",)),
     (ensure_balancer, ("balancer", "web.servers", "web_groups")),
+    (ensure_ranges, ("web.servers", "web_groups", "workers.servers")),
     (ensure_group_names, ("web_groups",)),
     (ensure_group_apps, ("web_groups",)),
     (ensure_one_home, ("regions",)),
     (ensure_region_names, ("regions",)),
+    (ensure_region_doors, ("regions", "service.listen")),
+    (ensure_region_tiers, ("regions", "balancer", "web", "cache")),
+    (regional.ensure_few_regions, ("regions",)),
+    (regional.ensure_own_database, ("regions",)),
+    (regional.ensure_sessions_cross, ("regions", "sessions.store")),
+    (regional.ensure_links, ("regions", "wan")),
     (ensure_group_addresses, ("web_groups", "regions")),
     (ensure_routes, ("balancer.route", "web_groups")),
     (ensure_weights, ("balancer", "web.servers", "web_groups", "regions")),
@@ -339,7 +390,7 @@ RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (ensure_imports, ("workers.imports",)),
     (ensure_placement, ("database.placement", "database.replicas")),
     (ensure_synchronous, ("database.replicas", "database.synchronous")),
-    (ensure_connections, ("database", "web", "web_groups", "workers.servers", "workers.processes")),
+    (ensure_connections, ("database", "web", "web_groups", "workers.servers", "workers.processes", "regions")),
 )
 """Every rule, with the fields it reads."""
 

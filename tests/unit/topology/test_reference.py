@@ -18,7 +18,9 @@ def test_all_sections_together_are_a_topology() -> None:
 def test_every_field_of_a_section_is_explained(section: str) -> None:
     text = reference.text(section)
     named = set(re.findall(r"^(?:# )?(\w+) *=", text, re.MULTILINE))
-    path = {"web_groups": ("web_groups", "api"), "regions": ("regions", "home")}.get(section, (section,))
+    path = {"web_groups": ("web_groups", "api"), "regions": ("regions", "home"), "wan": ("wan", "home-virginia")}.get(
+        section, (section,)
+    )
 
     assert set(problems.keys_at(path)) - {"route"} <= named
 

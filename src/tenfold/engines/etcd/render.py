@@ -25,7 +25,7 @@ def render(seat: engines.Seat) -> Mapping[str, str]:
         client_url=settings.client_url(seat.address),
         peer_url=settings.peer_url(seat.address),
         peers=settings.peers(seat),
-        token=f"{seat.topology.service.name}-{seat.server.region}",
+        token=f"{seat.topology.service.name}-{seat.server.scope}",
         heartbeat=settings.HEARTBEAT_MILLISECONDS,
         election=settings.ELECTION_MILLISECONDS,
         bcrypt_cost=settings.BCRYPT_COST,

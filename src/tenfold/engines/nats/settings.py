@@ -56,7 +56,7 @@ def settings(seat: engines.Seat) -> Settings:
     servers = seat.layout.running(layout.NATS.engine)
     return Settings(
         name=seat.server.name,
-        cluster=f"{seat.topology.service.name}-{seat.server.region}",
+        cluster=f"{seat.topology.service.name}-{seat.server.scope}",
         address=seat.address,
         port=seat.process.port,
         data=seat.data,

@@ -7,7 +7,7 @@ from tenfold.topology import nearest
 
 SECTIONS = (
     *("service", "dns", "balancer", "cdn", "web", "web_groups", "cache", "sessions"),
-    *("database", "queue", "workers", "autoscale", "deploy", "regions"),
+    *("database", "queue", "workers", "autoscale", "deploy", "regions", "wan"),
 )
 """In the order in which a request meets the tiers."""
 
