@@ -9,11 +9,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import asyncpg
+
 from support import proxy, seats
-from tenfold import engines, errors
+from tenfold import bindings, engines, errors
 from tenfold.engines import database, etcd, patroni, postgres
 from tenfold.engines.patroni import admin
+from tenfold.engines.postgres import admin as admin_of_postgres
 from tenfold.kit import clock
+from tenfold.runtime import crossing
+from tenfold.sdk.db import schema
+from tenfold.sdk.db.tables import epochs
 from tenfold.topology import layout, tiers
 
 ENGINES = {"postgres": postgres.ENGINE, "patroni": patroni.ENGINE, "etcd": etcd.ENGINE}
@@ -33,7 +39,7 @@ def servers(members: int) -> layout.Layout:
     """What the two regions have, less than any topology would ask for."""
     found: list[layout.Server] = []
     for number, (region, prefix) in enumerate(((HOME, ""), (FAR, f"{FAR}-")), start=1):
-        made = layout._Region(region, number, prefix)
+        made = layout.Region(region, number, prefix)
         found += made.servers("coordination", 1, (layout.ETCD,))
         found += made.servers("database", members, (layout.PATRONI,))
     return layout.Layout(tuple(found))
@@ -92,6 +98,37 @@ class Regions:
         found = await clock.until(look, seconds=seconds, pause_seconds=0.1)
         assert found, seen
         return found
+
+    def side(self, region: str) -> crossing.Side:
+        """The region as moves know it."""
+        return crossing.Side(region, tuple(self.databases(region)))
+
+    async def run(self, seat: engines.Seat, command: engines.Command) -> str:
+        """A one-shot program on the seat's server."""
+        return await self.site.run(seat, command)
+
+    async def migrate(self, primary: engines.Seat) -> None:
+        """The service's roles, its database and tenfold's own tables, as a first start makes them."""
+        await admin_of_postgres.create_roles_and_database(primary)
+        connection = await asyncpg.connect(
+            host=primary.address, user="postgres", password=primary.secrets.superuser, database="shop", ssl=False
+        )
+        try:
+            await connection.execute(schema.statements("shop"))
+            if not await connection.fetchval("select to_regclass('tenfold.epoch') is not null"):
+                await connection.execute(epochs.STEP + epochs.GRANTS.format(role="shop"))
+        finally:
+            await connection.close()
+
+    def bound(self, region: str) -> bindings.Database:
+        """What an app in this region is told of the databases of both."""
+        near = [(seat.server, seat.address) for seat in self.databases(region)]
+        nodes = tuple(
+            bindings.DatabaseNode(name=server.name, host=host, region=server.region)
+            for server, host in [*near, *self.seen_from(region)]
+        )
+        shard = bindings.Shard(nodes=nodes)
+        return bindings.Database(shards=(shard,), name="shop", user="shop", password=seats.PASSWORDS.app)
 
     async def kill(self, region: str) -> None:
         """Everything of a region loses its power at once."""

@@ -42,7 +42,7 @@ class Entry:
 
 def servers(seat: engines.Seat) -> tuple[layout.Server, ...]:
     """The servers of the store that the seat asks: its own region's, for a store never spans two."""
-    return tuple(server for server in seat.layout.running("etcd") if server.region == seat.server.region)
+    return tuple(one for one in seat.layout.running("etcd") if one.region_number == seat.server.region_number)
 
 
 @asynccontextmanager

@@ -53,7 +53,8 @@ def dynamic(seat: engines.Seat) -> dict[str, Any]:
         # Every other region follows by a slot of its own, which is there on whoever leads while this is the home.
         "slots": {
             database.region_slot(region): {"type": "physical", "cluster_type": "primary"}
-            for region in database.other_regions(seat)
+            for region in seat.topology.regions
+            if region != database.region(seat)
         },
         "postgresql": {
             "use_pg_rewind": True,
@@ -71,7 +72,7 @@ def followed(seat: engines.Seat, home: str) -> dict[str, Any]:
     return {
         "host": ",".join(database.addresses(seat, home)),
         "port": database.PORT,
-        "primary_slot_name": database.region_slot(seat.server.region),
+        "primary_slot_name": database.region_slot(database.region(seat)),
         "create_replica_methods": ["basebackup"],
     }
 
@@ -111,7 +112,7 @@ def _first(seat: engines.Seat) -> dict[str, Any]:
 
     `synchronous_mode` means nothing to a cluster that follows. It is there for the moment when it is promoted.
     """
-    if seat.server.region == seat.topology.home:
+    if database.region(seat) == seat.topology.home:
         return {**dynamic(seat), "synchronous_mode": False}
     mode = "quorum" if seat.topology.database.synchronous else False
     return {**dynamic(seat), "synchronous_mode": mode, "standby_cluster": followed(seat, seat.topology.home)}
