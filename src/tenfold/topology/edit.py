@@ -6,7 +6,7 @@ does not say exactly what was asked for is refused, never returned.
 
 import copy
 import tomllib
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from tomlkit import container, items
 
 from tenfold import errors
 
-Value = str | int | bool | None
+Value = str | int | bool | Mapping[str, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Change:
 
     def __str__(self) -> str:
         key = ".".join(self.path)
-        return f"remove {key}" if self.value is None else f"set {key} to {tomlkit.item(self.value).as_string()}"
+        return f"remove {key}" if self.value is None else f"set {key} to {_item(self.value).as_string()}"
 
 
 def apply(text: str, changes: Iterable[Change]) -> str:
@@ -57,9 +57,16 @@ def _apply(document: tomlkit.TOMLDocument, change: Change) -> None:
         if key in table:
             del table[key]
     elif key in table:
-        table[key] = change.value
+        table[key] = _item(change.value)
     else:
-        _add_key(table, key, change.value)
+        _add_key(table, key, _item(change.value))
+
+
+def _item(value: Value) -> items.Item:
+    """As it stands in the file: what has keys of its own, on one line."""
+    if not isinstance(value, Mapping):
+        return tomlkit.item(value)
+    return tomlkit.value("{ " + ", ".join(f"{key} = {number}" for key, number in value.items()) + " }")
 
 
 def _add_section(document: tomlkit.TOMLDocument, table: Any, name: str) -> None:
@@ -73,7 +80,7 @@ def _add_section(document: tomlkit.TOMLDocument, table: Any, name: str) -> None:
     table.add(name, tomlkit.table())
 
 
-def _add_key(table: Any, key: str, value: Value) -> None:
+def _add_key(table: Any, key: str, value: items.Item) -> None:
     """After the section's last key and its comment, before the blank lines that part it from the next."""
     body = table.value.body if isinstance(table, items.Table) else None
     last = _last_key(body) if body is not None else None
@@ -97,7 +104,7 @@ def _apply_plainly(expected: MutableMapping[str, Any], change: Change) -> None:
     if change.value is None:
         expected.pop(key, None)
     else:
-        expected[key] = copy.copy(change.value)
+        expected[key] = dict(change.value) if isinstance(change.value, Mapping) else copy.copy(change.value)
 
 
 def _ensure_exact(edited: str, expected: dict[str, Any], changes: tuple[Change, ...]) -> None:

@@ -13,7 +13,7 @@ import pydantic
 from pydantic_core import ErrorDetails
 
 from tenfold import errors
-from tenfold.topology import problems, tiers, units, validate
+from tenfold.topology import problems, ranges, tiers, units, validate
 
 STAND_IN = {"name": "service"}
 """In place of required values that are missing, so that the rules for everything else can be checked."""
@@ -62,11 +62,17 @@ def _models(document: dict[str, Any]) -> tuple[tiers.Topology, list[ErrorDetails
     try:
         return tiers.Topology.model_validate(document, context=units.FROM_FILE), []
     except pydantic.ValidationError as error:
-        details = error.errors(include_url=False)
+        details = _plain(error.errors(include_url=False))
     pruned = copy.deepcopy(document)
     for detail in sorted(details, key=lambda one: [str(part) for part in one["loc"]], reverse=True):
         _prune(pruned, detail["loc"])
     return _rest(pruned), details
+
+
+def _plain(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The findings with paths as the file has them: without the word for what a value was taken for."""
+    words = (ranges.NUMBER, ranges.RANGE)
+    return [{**one, "loc": tuple(part for part in one["loc"] if part not in words)} for one in details]
 
 
 def _prune(document: Any, location: problems.Location) -> None:
@@ -85,7 +91,7 @@ def _rest(document: dict[str, Any]) -> tiers.Topology:
     try:
         return tiers.Topology.model_validate(document, context=units.FROM_FILE)
     except pydantic.ValidationError as error:
-        for detail in error.errors():
+        for detail in _plain(error.errors()):
             section = detail["loc"][:2] if detail["loc"][0] == "service" else detail["loc"][:1]
             _prune(document, section)
     return tiers.Topology.model_validate(document, context=units.FROM_FILE)

@@ -150,8 +150,6 @@ def _advice(error: ErrorDetails) -> str:
         return nearest.hint(found, choices).removeprefix("; ")
     if location == ("service", "tls") and isinstance(found, str):
         return nearest.hint(found, ("self-signed",)).removeprefix("; ")
-    if location in (("web", "servers"), ("workers", "servers")) and isinstance(found, dict):
-        return "a range needs autoscaling (rung 8), which is not built yet; give one number"
     if error["type"] in ("int_type", "bool_type", "float_type") and isinstance(found, str):
         return "take the quotes away" if _is_bare(found) else ""
     return ""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tenfold import errors
-from tenfold.topology import edit, nearest, tiers
+from tenfold.topology import edit, following, nearest, tiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,16 @@ class Road:
 
 
 def _is_balanced(topology: tiers.Topology) -> bool:
-    return topology.balancer is not None and topology.balancer.servers >= 2 and topology.web.servers >= 2
+    return topology.balancer is not None and topology.balancer.servers >= 2 and topology.web.count >= 2
 
 
 def _is_stateless(topology: tiers.Topology) -> bool:
     stores = ("token", "database") if topology.has_regions else ("cache", "token")
     return topology.sessions.store in stores and not topology.is_sticky
+
+
+def _is_autoscaled(topology: tiers.Topology) -> bool:
+    return topology.web.bounds is not None
 
 
 def _is_queued(topology: tiers.Topology) -> bool:
@@ -94,7 +98,13 @@ RUNGS = (
         "a web server's death logs people out",
         _is_stateless,
     ),
-    Rung(8, "autoscaled", "web servers follow the load", "idle money, or not enough servers"),
+    Rung(
+        8,
+        "autoscaled",
+        "web servers follow the load",
+        "idle money, or not enough servers",
+        _is_autoscaled,
+    ),
     Rung(
         9,
         "regions",
@@ -173,7 +183,7 @@ def _enter(rung: Rung, topology: tiers.Topology, *, shared_cache: bool) -> list[
             return [edit.Change(("database", "placement"), "own")]
         case "balanced":
             balancers = max(2, topology.balancer.servers if topology.balancer else 0)
-            web_servers = max(2, topology.web.servers)
+            web_servers = max(2, topology.web.count)
             return [edit.Change(("balancer", "servers"), balancers), edit.Change(("web", "servers"), web_servers)]
         case "replicated":
             replicas = max(2, topology.database.replicas)
@@ -186,9 +196,11 @@ def _enter(rung: Rung, topology: tiers.Topology, *, shared_cache: bool) -> list[
             return _enter_stateless(topology, shared_cache=shared_cache)
         case "regions":
             return _enter_regions(topology)
+        case "autoscaled":
+            return following.enter(topology)
         case "queued":
             queues = max(3, topology.queue.servers if topology.queue else 0)
-            workers = max(2, topology.workers.servers if topology.workers else 0)
+            workers = max(2, topology.workers.count if topology.workers else 0)
             return [edit.Change(("queue", "servers"), queues), edit.Change(("workers", "servers"), workers)]
     return []
 
@@ -240,6 +252,8 @@ def _leave(rung: Rung, topology: tiers.Topology) -> list[edit.Change]:
         case "queued":
             present = (("queue", topology.queue), ("workers", topology.workers))
             return [edit.Change((name,), None) for name, section in present if section is not None]
+        case "autoscaled":
+            return following.leave(topology)
         case "stateless" if topology.sessions.store != "database":
             is_alone = topology.sessions.model_fields_set == {"store"}
             return [edit.Change(("sessions",) if is_alone else ("sessions", "store"), None)]
