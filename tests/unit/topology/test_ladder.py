@@ -66,7 +66,7 @@ servers = 2
 
 
 def test_all_rungs_of_the_design_are_named_and_some_are_built() -> None:
-    built = ["single", "database", "balanced", "replicated", "cached", "stateless", "queued"]
+    built = ["single", "database", "balanced", "replicated", "cached", "stateless", "autoscaled", "queued"]
     assert list(range(1, 13)) == [rung.number for rung in rungs.RUNGS]
     assert built == [rung.name for rung in BUILT]
 
@@ -163,12 +163,28 @@ def test_a_line_that_goes_takes_its_comment_along() -> None:
 def test_the_new_tiers_come_and_go_without_a_trace() -> None:
     replicated, text = at(rungs.named("replicated")), at(rungs.named("queued"))
 
+    followed = replicated.replace("[web]\nservers = 2\n", "[web]\nservers = { min = 2, max = 3 }\n")
     assert text == (
-        f'{replicated}\n[cache]\nservers = 3\n\n[sessions]\nstore = "cache"\n\n'
+        f'{followed}\n[cache]\nservers = 3\n\n[sessions]\nstore = "cache"\n\n'
         "[queue]\nservers = 3\n\n[workers]\nservers = 2\n"
     )
     down = edit.apply(text, rungs.edits(load.parse(text), rungs.named("replicated")))
     assert load.parse(replicated) == load.parse(down)
+
+
+def test_a_range_is_left_with_the_number_that_it_has_now() -> None:
+    text = at(rungs.named("autoscaled"))
+    now = load.parse(text).decided({"web": 3, "workers": 9})
+    down = edit.apply(text, rungs.edits(now, rungs.named("stateless")))
+
+    assert (3, None) == (load.parse(down).web.servers, load.parse(down).web.bounds)
+
+
+def test_a_decided_number_stays_inside_its_bounds() -> None:
+    topology = load.parse(at(rungs.named("autoscaled")))
+
+    assert [2, 2, 3, 3] == [topology.decided({"web": number}).web.count for number in (0, 2, 3, 9)]
+    assert 2 == topology.web.count
 
 
 def test_sessions_are_tokens_where_there_is_no_cache() -> None:
