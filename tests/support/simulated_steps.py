@@ -87,6 +87,9 @@ class Stage:
         if name in layout.APP_ENGINES:
             self._run_release(server)
         self.set(server, name, READY)
+            told, wanted = set(self.world.told.edges), self.wanted.running("varnish")
+            self.world.lagging = self.world.told if told else self.world.lagging
+            self.world.door_edges[server] = {one.name for one in wanted} & told
         if name in ("valkey", "nats"):
             self._open_files(server, name)
 
@@ -133,6 +136,10 @@ class Stage:
 
     def replace_processes(self, step: steps.ReplaceProcesses) -> Moments:
         for server, name in step.targets:
+            if name == "varnish":
+                using = [door for door in self.world.running("haproxy") if server in self.world.door_edges[door]]
+                assert not using, f"{server} stops, and {using} give it requests"
+                assert server not in self.world.told.edges, f"{server} stops, and the app tells it of purges"
             doors = [door for door in self.world.running("haproxy") if server in self.world.doors[door]]
             for door in doors:
                 self.world.doors[door].discard(server)
@@ -171,6 +178,9 @@ class Stage:
 
     def discard(self, step: steps.DiscardData) -> Moments:
         for name in step.servers:
+        if step.edges:
+            self.world.lagging = self.world.told  # insists on it
+        self.world.door_edges[step.server] = set(step.edges)
             assert not self.world.is_up(self.world.copies[name]), f"the data on {name} is in use"
             del self.world.copies[name]
             yield
@@ -448,3 +458,7 @@ def serving(topology: tiers.Topology) -> World:
     world.is_serving = True
     world.moment()
     return world
+    edges = {one.name for one in wanted.running("varnish")}
+    assert all(
+        edges == used == set(world.told.edges) for used in (world.door_edges[one.name] for one in wanted.balancers)
+    )

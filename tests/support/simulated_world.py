@@ -71,6 +71,8 @@ class World:
     is_published: bool = False
     is_migrated: bool = False
     is_serving: bool = False
+    door_edges: dict[str, set[str]] = field(default_factory=dict)
+    """By front door, the edges that it gives requests to."""
     """Whether requests come in: from then on no moment may go by without a front door that works."""
     has_accidents: bool = False
     """Whether servers are killed: then nobody expects the front door to work, or the app to know a primary at once."""
@@ -105,6 +107,7 @@ class World:
     def runs(self, server: str, name: str) -> bool:
         return server in self.servers and self.servers[server].runs(name)
 
+        rest["door_edges"] = {name: set(used) for name, used in self.door_edges.items()}
     def running(self, name: str) -> set[str]:
         return {server for server, one in self.servers.items() if one.processes.get(name) is READY and one.has_power}
 
@@ -298,6 +301,8 @@ class World:
             databases=tuple(self._node(copy) for copy in self.copies.values()),
             balancers=tuple(self._balancer(name) for name in sorted(self.running("haproxy"))),
             caches=tuple(self._cache(name) for name in sorted(self.running("valkey"))),
+            for told in (self.told, self.lagging):
+                assert self.door_edges[door] <= set(told.edges), f"{door} uses edges that nobody tells of purges"
             published=self.published,
             told=self.told,
             is_synchronous=self.is_synchronous,
@@ -360,7 +365,8 @@ class World:
             snapshot.Backend(server, "", "drain" if server in self.drained else "up")
             for server in sorted(self.doors[name] | self.drained)
         )
-        return snapshot.Balancer(name, backends, self.door_revisions.get(name, ""))
+        edges = tuple(snapshot.Backend(edge, "", "up") for edge in sorted(self.door_edges[name]))
+        return snapshot.Balancer(name, backends, self.door_revisions.get(name, ""), edges)
 
     # what people and accidents do
 

@@ -13,7 +13,8 @@ BALANCED: dict[str, Any] = {"balancer": {"servers": 2}, "web": {"servers": 2}}
 
 REPLICATED: dict[str, Any] = {**BALANCED, "database": {"replicas": 2, "synchronous": True}}
 CACHED: dict[str, Any] = {**REPLICATED, "cache": {"servers": 3}}
-STATELESS: dict[str, Any] = {**CACHED, "sessions": {"store": "cache"}}
+CDN: dict[str, Any] = {**CACHED, "cdn": {"edges": 2}}
+STATELESS: dict[str, Any] = {**CDN, "sessions": {"store": "cache"}}
 QUEUED: dict[str, Any] = {**STATELESS, "queue": {"servers": 3}, "workers": {"servers": 2}}
 
 TOPOLOGIES = {
@@ -22,6 +23,7 @@ TOPOLOGIES = {
     "balanced": topology(**BALANCED),
     "replicated": topology(**REPLICATED),
     "cached": topology(**CACHED),
+    "cdn": topology(**CDN),
     "stateless": topology(**STATELESS),
     "queued": topology(**QUEUED),
     "one server, its cache and its queue": topology(
@@ -35,6 +37,8 @@ TOPOLOGIES = {
     ),
     "a queue without workers, sticky": topology(**BALANCED, sessions={"store": "memory"}, queue={"servers": 1}),
     "replicated, asynchronous": topology(**BALANCED, database={"replicas": 2}),
+    "one server and an edge": topology(cdn={"edges": 1}),
+    "three edges": topology(**BALANCED, cdn={"edges": 3}),
     "one replica": topology(**BALANCED, database={"replicas": 1, "synchronous": True}),
     "four replicas": topology(**BALANCED, database={"replicas": 4, "synchronous": True}),
     "replicas without balancers": topology(database={"replicas": 2, "synchronous": True}),

@@ -130,7 +130,9 @@ class Balancer:
     server: str
     backends: tuple[Backend, ...] = ()
     revision: str = ""
-    """A hash of the configuration it runs with, its list of web servers left out."""
+    """A hash of the configuration it runs with, its lists of web servers and edges left out."""
+    edges: tuple[Backend, ...] = ()
+    """The edges that it knows; their group is empty."""
 
     def routes_to(self) -> frozenset[str]:
         """The web servers that it gives requests to."""
@@ -143,6 +145,10 @@ Transport = Literal["postgres", "nats"]
 
 @dataclass(frozen=True, slots=True)
 class CacheNode:
+    def edges_used(self) -> frozenset[str]:
+        """The edges that it gives requests to."""
+        return frozenset(one.server for one in self.edges if one.state in ("up", "down"))
+
     """One cache server that answers."""
 
     server: str
@@ -183,6 +189,8 @@ class Told:
     former_stores: tuple[Store, ...] = ()
     """Where sessions may be still, and are looked for as well."""
     queues: tuple[str, ...] = ()
+    edges: tuple[str, ...] = ()
+    """Every edge that may hold something, to be told of purges."""
     """The queue servers."""
     transport: Transport = "postgres"
     """What messages are given to."""

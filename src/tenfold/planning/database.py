@@ -132,6 +132,9 @@ def _reason_to_tell(last: snapshot.Told, told: snapshot.Told) -> str:
         "messages go to the queue servers" if told.transport == "nats" else "messages go to the database": (
             last.transport != told.transport
         ),
+        "the edges keep what may be purged" if set(told.edges) - set(last.edges) else "the edges are used no more": (
+            last.edges != told.edges
+        ),
         "workers handle messages" if told.handled_by == "workers" else "web servers handle messages": (
             last.handled_by != told.handled_by
         ),

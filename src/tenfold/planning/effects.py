@@ -74,7 +74,11 @@ def _form_cache(step: steps.FormCache, now: Situation) -> Snapshot:
 
 def _door(now: Situation, server: str) -> snapshot.Balancer:
     backends = tuple(snapshot.Backend(name, _group(now, name), "up") for name in now.ready_web)
-    return snapshot.Balancer(server, backends, now.revisions.get((server, "haproxy"), ""))
+    return snapshot.Balancer(server, backends, now.revisions.get((server, "haproxy"), ""), _edges(now.edges_of(server)))
+
+
+def _edges(names: Iterable[str]) -> tuple[snapshot.Backend, ...]:
+    return tuple(snapshot.Backend(name, "", "up") for name in names)
 
 
 def _group(now: Situation, web_server: str) -> str:
@@ -281,7 +285,8 @@ def _migrate(_: steps.Migrate, now: Situation) -> Snapshot:
 
 def _configure(step: steps.ConfigureBalancer, now: Situation) -> Snapshot:
     backends = tuple(snapshot.Backend(name, _group(now, name), "up") for name in step.web_servers)
-    door = snapshot.Balancer(step.server, backends, now.revisions.get((step.server, "haproxy"), ""))
+    revision = now.revisions.get((step.server, "haproxy"), "")
+    door = snapshot.Balancer(step.server, backends, revision, _edges(step.edges))
     others = (one for one in now.there.balancers if one.server != step.server)
     return replace(now.there, balancers=(*others, door))
 

@@ -26,6 +26,15 @@ def stop_web(now: Situation) -> steps.Step | None:
     return steps.StopProcesses(targets=targets, reason="no balancer routes to them any more")
 
 
+def stop_edges(now: Situation) -> steps.Step | None:
+    """An unwanted edge stops once no balancer goes by it and the app has forgotten it."""
+    used = {*now.edges_used(), *now.there.told.edges}
+    targets = tuple(target for target in now.unwanted("varnish") if target[0] not in used)
+    if not targets:
+        return None
+    return steps.StopProcesses(targets=targets, reason="no balancer goes by them any more")
+
+
 def stop_workers(now: Situation) -> steps.Step | None:
     """An unwanted worker stops once others do its work."""
     targets = now.unwanted("worker")
@@ -91,8 +100,17 @@ def remove_servers(now: Situation) -> steps.Step | None:
 def _may_be_lost(now: Situation, server: str) -> bool:
     holds_data = now.there.database(server) is not None
     coordinates = now.uses_patroni and server in now.coordinators
-    holds_more = server in (*now.needed_caches, *now.needed_queues)
+    holds_more = server in (*now.needed_caches, *now.needed_queues, *now.edges_used(), *now.there.told.edges)
     return (now.has_settled or not holds_data) and not coordinates and not holds_more
 
 
-RULES = (close_front_doors, stop_web, stop_workers, stop_databases, stop_coordination, discard_data, remove_servers)
+RULES = (
+    close_front_doors,
+    stop_edges,
+    stop_web,
+    stop_workers,
+    stop_databases,
+    stop_coordination,
+    discard_data,
+    remove_servers,
+)

@@ -1,10 +1,18 @@
-"""The rules for requests: web servers and balancers that are wanted start, and balancers route to them.
+"""The rules for requests: edges, web servers and balancers that are wanted start, and balancers route to them.
 
 Called by `planning/plan` after the rules of `database`. Nothing stops here: that is `leaving`'s, and comes last.
 """
 
 from tenfold.planning import steps
 from tenfold.planning.situation import Situation
+
+
+def start_edges(now: Situation) -> steps.Step | None:
+    """Every wanted edge answers: before the app is told of it, and before a balancer gives it a request."""
+    targets = now.missing("varnish", now.edges)
+    if not targets:
+        return None
+    return steps.StartProcesses(targets=targets, reason="the topology asks for them; no balancer goes by them yet")
 
 
 def start_app(now: Situation) -> steps.Step | None:
@@ -24,6 +32,14 @@ def weigh_canary(now: Situation) -> steps.Step | None:
 def replace_web(now: Situation) -> steps.Step | None:
     """Every web server runs the wanted release with the wanted settings."""
     return _replace(now, now.outdated("granian", now.web))
+
+
+def replace_edges(now: Situation) -> steps.Step | None:
+    """Every edge runs with the wanted settings, and knows the balancers that there are."""
+    targets = now.outdated("varnish", now.edges)
+    if not targets:
+        return None
+    return steps.ReplaceProcesses(targets=targets, reason="their settings or their balancers have changed")
 
 
 def replace_workers(now: Situation) -> steps.Step | None:
@@ -78,14 +94,16 @@ def route(now: Situation) -> steps.Step | None:
         if not set(routes) & set(now.ready_web):
             continue
         if reason := _reason_to_configure(now, name, frozenset(routes)):
-            return steps.ConfigureBalancer(server=name, web_servers=routes, reason=reason)
+            edges = now.edges_of(name)
+            return steps.ConfigureBalancer(server=name, web_servers=routes, edges=edges, reason=reason)
     return None
 
 
 def _reason_to_configure(now: Situation, name: str, routes: frozenset[str]) -> str:
     door = now.there.balancer(name)
     assert door is not None
-    added, removed = sorted(routes - door.routes_to()), sorted(door.routes_to() - routes)
+    wanted, used = routes | set(now.edges_of(name)), door.routes_to() | door.edges_used()
+    added, removed = sorted(wanted - used), sorted(used - wanted)
     reasons = [f"{', '.join(added)} can take requests"] if added else []
     reasons += [f"{', '.join(removed)} will stop"] if removed else []
     if door.revision != now.revisions.get((name, "haproxy"), door.revision):
@@ -95,4 +113,4 @@ def _reason_to_configure(now: Situation, name: str, routes: frozenset[str]) -> s
     return "; ".join(reasons)
 
 
-RULES = (weigh_canary, start_app, replace_web, replace_workers, open_front_doors, route)
+RULES = (start_edges, replace_edges, weigh_canary, start_app, replace_web, replace_workers, open_front_doors, route)

@@ -233,6 +233,8 @@ class MoveSessions(Step):
     risk: ClassVar[Risk] = "low"
     undo: ClassVar[str] = "move them back"
 
+        if told.edges:
+            more += f"; edges: {_few(told.edges)}"
     @property
     def title(self) -> str:
         return f"move the sessions that are left in the {self.source} to the {self.target}"
@@ -265,7 +267,7 @@ class Migrate(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigureBalancer(Step):
-    """Make one balancer route to exactly these web servers, with the topology's policy; removed ones drain first."""
+    """Make one balancer route to exactly these web servers and edges, by the topology's policy; others drain first."""
 
     server: str
     web_servers: tuple[str, ...]
@@ -274,7 +276,8 @@ class ConfigureBalancer(Step):
 
     @property
     def title(self) -> str:
-        return f"let {self.server} route to {', '.join(self.web_servers)}"
+        by_way = f", by way of {', '.join(self.edges)}" if self.edges else ""
+        return f"let {self.server} route to {', '.join(self.web_servers)}{by_way}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +307,7 @@ class StopProcesses(Step):
     @property
     def title(self) -> str:
         return "stop " + ", ".join(f"{process} on {server}" for server, process in self.targets)
+    edges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

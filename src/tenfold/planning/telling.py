@@ -1,4 +1,4 @@
-"""What the app should be told now: database nodes, cache, where sessions and messages go, who handles them. Pure.
+"""What the app should be told now: database nodes, edges, cache, places of sessions and messages, handlers. Pure.
 
 Called by `publish` in `database`. The app never hears of servers that cannot answer yet, and forgets servers before
 they stop. What still may hold sessions or messages is told as `former` until the steps of `carrying` have emptied it.
@@ -24,17 +24,26 @@ def told(now: Situation) -> Told:
     """Everything else. An app that was never told anything is told all at once: it starts when all of it is there."""
     if not now.there.published and not any(server.app for server in now.there.servers):
         return _at_first(now)
-    return _handlers(now, _queue(now, _cache(now, now.there.told)))
+    return _handlers(now, _queue(now, _cache(now, _edges(now, now.there.told))))
 
 
 def _at_first(now: Situation) -> Told:
     return Told(
+        edges=now.edges,
         caches=now.caches,
         store=now.topology.sessions.store,
         queues=now.queues,
         transport="nats" if now.queues else "postgres",
         handled_by="workers" if now.workers else "web",
     )
+
+
+def _edges(now: Situation, last: Told) -> Told:
+    """An edge is told of purges before a balancer gives it a request, and as long as one does."""
+    used = now.edges_used()
+    leaving = (one for one in last.edges if one not in now.edges and one in used)
+    wanted = (one for one in now.edges if one in last.edges or now.runs(one, "varnish"))
+    return replace(last, edges=(*wanted, *leaving))
 
 
 def _cache(now: Situation, last: Told) -> Told:

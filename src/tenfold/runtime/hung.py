@@ -15,7 +15,7 @@ STOPPED_SECONDS = 2.0
 LOOK_SECONDS = 0.5
 """How often the processes are looked at."""
 
-WITH_WORKERS = ("granian", "worker", "haproxy")
+WITH_WORKERS = ("granian", "worker", "haproxy", "varnish")
 """Engines whose work is done by the children of the process that was started."""
 
 

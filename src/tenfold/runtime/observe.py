@@ -4,6 +4,7 @@ Called by the runtime before every plan and for `tenfold status`. Changes nothin
 """
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -26,7 +27,7 @@ PROBE_SECONDS = 2.0
 
 MOST_LOOKS = 3
 
-COMPARED = ("granian", "worker", "valkey", "nats")
+COMPARED = ("varnish", "granian", "worker", "valkey", "nats")
 """Engines whose processes are replaced when they run with other settings than they should."""
 
 ServerState = snapshots.ServerState
@@ -143,8 +144,10 @@ class Observer:
             return None
         socket = haproxy_settings.runtime_socket(places.seat(record.spec.name, "haproxy"))
         try:
-            backends = await haproxy.backends(socket)
-            return snapshots.Balancer(record.spec.name, backends, await haproxy.revision(socket))
+            found = await haproxy.backends(socket)
+            backends = tuple(one for one in found if one.group != haproxy_settings.EDGES)
+            edges = tuple(dataclasses.replace(one, group="") for one in found if one.group == haproxy_settings.EDGES)
+            return snapshots.Balancer(record.spec.name, backends, await haproxy.revision(socket), edges)
         except errors.EngineFailed:
             return None
 

@@ -35,6 +35,7 @@ def make(
     return bindings.Bindings(
         service=service,
         database=database(topology, places.secrets, nodes),
+        cdn=_cdn(places, told),
         cache=_cache(places, told),
         sessions=bindings.Sessions(
             store=told.store,
@@ -44,6 +45,20 @@ def make(
         ),
         queue=_queue(places, told),
         region=topology.home,
+    )
+
+
+def _cdn(places: seats.Seats, told: snapshot.Told) -> bindings.Cdn:
+    cdn = places.topology.cdn or tiers.Cdn()
+    network = places.store.records.network
+    return bindings.Cdn(
+        nodes=tuple(
+            bindings.EdgeNode(name=one.name, host=one.address(network), port=layout.PURGE_PORT, region=one.region)
+            for one in _servers(places, told.edges)
+        ),
+        key=places.secrets.edge if told.edges else "",
+        static=cdn.static,
+        static_path=cdn.static_path,
     )
 
 
@@ -129,6 +144,7 @@ def told_in(bound: bindings.Bindings | None) -> snapshot.Told:
     if bound is None:
         return snapshot.NOTHING_TOLD
     return snapshot.Told(
+        edges=tuple(node.name for node in bound.cdn.nodes),
         caches=tuple(node.name for node in bound.cache.nodes),
         store=cast(snapshot.Store, bound.sessions.store),
         former_stores=cast(tuple[snapshot.Store, ...], bound.sessions.former),

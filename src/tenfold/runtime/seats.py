@@ -62,8 +62,15 @@ class Seats:
         leaving = (one.spec for one in self.store.records.servers.values() if wanted.server(one.spec.name) is None)
         return layout.Layout(wanted.servers + tuple(leaving))
 
-    def seat(self, server: str, process: str, *, web_servers: tuple[str, ...] | None = None) -> engines.Seat:
-        """The seat of a process. `web_servers` limits the web servers that it knows of (a balancer's).
+    def seat(
+        self,
+        server: str,
+        process: str,
+        *,
+        web_servers: tuple[str, ...] | None = None,
+        edges: tuple[str, ...] | None = None,
+    ) -> engines.Seat:
+        """The seat of a process. `web_servers` and `edges` limit those that it knows of (a balancer's).
 
         A wanted server's layout entry wins over its record. Raises BadInput for an unknown server or process.
         """
@@ -73,7 +80,9 @@ class Seats:
             raise errors.BadInput(f"server {server}: not found; known servers: {', '.join(_names(known))}")
         wanted = next((one for one in spec.processes if one.name == process), None) or _known_process(process)
         if web_servers is not None:
-            known = known.with_web(web_servers)
+            known = known.with_only("granian", web_servers)
+        if edges is not None:
+            known = known.with_only("varnish", edges)
         return engines.Seat(
             process=wanted,
             server=spec,
@@ -122,7 +131,7 @@ class Seats:
 _KNOWN = {
     one.name: one
     for one in (
-        *(layout.HAPROXY, layout.GRANIAN, layout.VALKEY, layout.POSTGRES, layout.PATRONI, layout.ETCD),
+        *(layout.HAPROXY, layout.VARNISH, layout.GRANIAN, layout.VALKEY, layout.POSTGRES, layout.PATRONI, layout.ETCD),
         *(layout.NATS, layout.WORKER),
     )
 }

@@ -30,7 +30,7 @@ REHEARSAL = "rehearsal"
 
 FOLDERS = ("data", "config", "log", "run")
 
-STOP_ORDER = ("haproxy", "granian", "worker", "valkey", "nats", "patroni", "postgres", "etcd")
+STOP_ORDER = ("haproxy", "varnish", "granian", "worker", "valkey", "nats", "patroni", "postgres", "etcd")
 """In which order engines stop, so that nothing is asked of what is gone already."""
 
 

@@ -170,11 +170,11 @@ class Layout:
         """The web servers of a group."""
         return tuple(one for one in self.servers if (process := one.process("granian")) and process.group == group)
 
-    def with_web(self, names: tuple[str, ...]) -> "Layout":
-        """This layout with only these web servers: what a balancer is to know of."""
+    def with_only(self, engine: str, names: tuple[str, ...]) -> "Layout":
+        """This layout where only these servers run this engine: the web servers, say, that a balancer is to know of."""
         servers = []
         for server in self.servers:
-            kept = tuple(one for one in server.processes if one.engine != "granian" or server.name in names)
+            kept = tuple(one for one in server.processes if one.engine != engine or server.name in names)
             servers.append(dataclasses.replace(server, processes=kept))
         return Layout(tuple(servers))
 

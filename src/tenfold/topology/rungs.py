@@ -90,6 +90,7 @@ RUNGS = (
         "cdn",
         "edges that serve static files and cacheable answers",
         "bytes travel far; the origin works for nothing",
+        lambda topology: topology.edge_servers >= 2,
     ),
     Rung(
         7,
@@ -192,6 +193,8 @@ def _enter(rung: Rung, topology: tiers.Topology, *, shared_cache: bool) -> list[
             return [edit.Change(("database", "placement"), "own"), *changes] if shared else changes
         case "cached":
             return [edit.Change(("cache", "servers"), max(3, topology.cache.servers if topology.cache else 0))]
+        case "cdn":
+            return [edit.Change(("cdn", "edges"), max(2, topology.edge_servers))]
         case "stateless":
             return _enter_stateless(topology, shared_cache=shared_cache)
         case "regions":
@@ -257,6 +260,9 @@ def _leave(rung: Rung, topology: tiers.Topology) -> list[edit.Change]:
         case "stateless" if topology.sessions.store != "database":
             is_alone = topology.sessions.model_fields_set == {"store"}
             return [edit.Change(("sessions",) if is_alone else ("sessions", "store"), None)]
+        case "cdn" if topology.cdn is not None:
+            is_alone = topology.cdn.model_fields_set <= {"edges"}
+            return [edit.Change(("cdn",), None) if is_alone else edit.Change(("cdn", "edges"), 0)]
         case "cached" if topology.cache is not None:
             is_local = topology.cache.model_fields_set & {"local_memory_bytes", "local_entries", "local_eviction"}
             return [edit.Change(("cache", "servers"), 0) if is_local else edit.Change(("cache",), None)]

@@ -17,7 +17,7 @@ from tenfold.planning import plan
 
 NAMES = list(TOPOLOGIES)
 PAIRS = list(itertools.permutations(NAMES, 2))
-RUNGS = ["single", "database", "balanced", "replicated", "cached", "stateless", "queued"]
+RUNGS = ["single", "database", "balanced", "replicated", "cached", "cdn", "stateless", "queued"]
 LADDER = [pair for one in itertools.pairwise(RUNGS) for pair in (one, one[::-1])]
 JUMPS = [("single", "queued"), ("queued", "single"), ("single", "replicated"), ("replicated", "single")]
 SOME = [pair for pair in PAIRS if pair in LADDER + JUMPS or zlib.crc32(" ".join(pair).encode()) % 12 == 0]

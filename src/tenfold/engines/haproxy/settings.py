@@ -227,7 +227,9 @@ def _cdn(seat: engines.Seat) -> Cdn | None:
     port = layout.PORTS["varnish"]
     return Cdn(
         edges=tuple(
-            Upstream(one.name, f"{one.address(seat.network)}:{port}") for one in seat.layout.running("varnish")
+            Upstream(one.name, f"{one.address(seat.network)}:{port}")
+            for one in seat.layout.running("varnish")
+            if one.region == seat.server.region
         ),
         origin=f"{seat.address}:{layout.ORIGIN_PORT}",
         cookie=f"{seat.topology.service.name}-edge",

@@ -1,12 +1,14 @@
 """Balancers: route to exactly the wanted web servers, without a failed request."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tenfold import errors
 from tenfold.engines.haproxy import admin, command, settings
 from tenfold.kit import address
 from tenfold.planning import steps
-from tenfold.runtime import seats
+from tenfold.runtime import following, publish, seats
 from tenfold.runtime.actions.stage import Stage
 
 DRAIN_SECONDS = 10.0
@@ -14,22 +16,43 @@ DRAIN_SECONDS = 10.0
 
 
 async def configure(stage: Stage, step: steps.ConfigureBalancer) -> None:
-    """The balancer routes to these web servers, by the topology's policy; removed ones are drained."""
-    await configure_now(stage, step.server, step.web_servers)
+    """The balancer routes to these web servers and edges, by the topology's policy; removed ones are drained."""
+    socket = settings.runtime_socket(stage.seat(step.server, "haproxy"))
+    if set(step.edges) - {one.server for one in await admin.backends(socket)}:
+        await following.ensure_followed(stage.seats)  # who does not know an edge yet would not tell it of a purge
+    await configure_now(stage, step.server, step.web_servers, step.edges)
 
 
-async def configure_now(stage: Stage, server: str, web_servers: tuple[str, ...]) -> None:
+async def configure_now(stage: Stage, server: str, web_servers: tuple[str, ...], edges: tuple[str, ...]) -> None:
     """Write the files, check them with the program itself, then change what runs.
 
     Files that HAProxy does not accept change nothing: EngineFailed holds its complaints.
     """
-    seat = stage.seats.seat(server, "haproxy", web_servers=web_servers)
+    seat = stage.seats.seat(server, "haproxy", web_servers=web_servers, edges=edges)
     stage.supervisor.render(seat)
     await stage.supervisor.run_inside(seat, command.check(seat))
     changes = await admin.configure(seat, drain_seconds=DRAIN_SECONDS)
     for group, name in changes.cut:
-        text = f"{name} ({group}) still had requests after {DRAIN_SECONDS:g} s; they were ended"
+        of = "edge" if group == settings.EDGES else group
+        text = f"{name} ({of}) still had requests after {DRAIN_SECONDS:g} s; they were ended"
         stage.journal.say("requests_ended", text, subject=server, level="warning")
+
+
+@asynccontextmanager
+async def without(stage: Stage, place: admin.Place) -> AsyncIterator[None]:
+    """While this lasts no balancer gives this web server or edge a request; those that it had have ended."""
+    fronts = [socket for socket in sockets(stage) if await _knows(socket, place)]
+    for socket in fronts:
+        await admin.drain(socket, place)
+    try:
+        yield
+    finally:
+        for socket in fronts:
+            await admin.reopen(socket, place)
+
+
+async def _knows(socket: Path, place: admin.Place) -> bool:
+    return place in [(one.group, one.server) for one in await admin.backends(socket)]
 
 
 def ensure_front_door_is_ours(stage: Stage) -> None:
@@ -58,6 +81,12 @@ def _or_off(key: str) -> str:
 def wanted_web(stage: Stage) -> tuple[str, ...]:
     """The web servers that the topology asks for."""
     return tuple(one.name for one in stage.seats.wanted.running("granian"))
+
+
+def told_edges(stage: Stage) -> tuple[str, ...]:
+    """The wanted edges that the app tells of purges: a balancer may go by no other."""
+    told = publish.told_in(publish.published(stage.seats)).edges
+    return tuple(one.name for one in stage.seats.wanted.running("varnish") if one.name in told)
 
 
 def sockets(stage: Stage) -> tuple[Path, ...]:

@@ -5,11 +5,10 @@ import dataclasses
 from collections.abc import Iterable
 
 from tenfold import engines
-from tenfold.engines.haproxy import admin as haproxy
 from tenfold.engines.patroni import admin as patroni
 from tenfold.planning import steps
-from tenfold.runtime import publish, supervise
-from tenfold.runtime.actions import balancer, cache, puts
+from tenfold.runtime import following, publish, supervise
+from tenfold.runtime.actions import balancer, cache, edge, puts
 from tenfold.runtime.actions.stage import Stage
 from tenfold.topology import layout
 
@@ -21,18 +20,21 @@ async def start(stage: Stage, step: steps.StartProcesses) -> None:
     """Every process of the step is ready. Balancers start knowing the web servers that are wanted."""
     if any(name == "haproxy" for _, name in step.targets):
         balancer.ensure_front_door_is_ours(stage)
+        if balancer.told_edges(stage):
+            await following.ensure_followed(stage.seats)
     databases = [server for server, name in step.targets if name == "patroni"]
     if databases:
         await patroni.resume(stage.seat(databases[0], "patroni"))
-    web_servers = balancer.wanted_web(stage)
     leaving = _leaving(stage)
-    await stage.start(
-        (
-            stage.seats.seat(server, name, web_servers=web_servers if name == "haproxy" else None)
-            for server, name in step.targets
-        ),
-        as_before=leaving,
-    )
+    await stage.start((_seat(stage, server, name) for server, name in step.targets), as_before=leaving)
+
+
+def _seat(stage: Stage, server: str, name: str) -> engines.Seat:
+    """A front door opens with the web servers that are wanted, and with the edges that the app tells of purges."""
+    if name != "haproxy":
+        return stage.seat(server, name)
+    wanted, edges = balancer.wanted_web(stage), balancer.told_edges(stage)
+    return stage.seats.seat(server, name, web_servers=wanted, edges=edges)
 
 
 def _leaving(stage: Stage) -> tuple[str, ...]:
@@ -58,19 +60,21 @@ async def stop(stage: Stage, step: steps.StopProcesses) -> None:
 async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
     """Every process of the step runs with the wanted settings, one after the other.
 
-    A web server is drained by every balancer first, and a worker ends what it has begun; a balancer and a cache server
-    take new settings over without a restart. Before the first web server or worker stops, a rehearsal beside it shows
-    that the app starts with the new settings, and so for each group of web servers, which may have an app of its own:
-    one that does not start leaves every old one serving.
+    A web server is drained by every balancer first, and a worker ends what it has begun; a balancer, an edge and a
+    cache server take new settings over without a restart. Before the first web server or worker stops, a rehearsal
+    beside it shows that the app starts with the new settings, and so for each group of web servers, which may have an
+    app of its own: one that does not start leaves every old one serving.
     """
     for first in _first_of_each_group(stage, step.targets):
         await rehearse(stage, first)
     for server, name in step.targets:
         seat = stage.seat(server, name)
         if name == "haproxy":
-            await balancer.configure_now(stage, server, balancer.wanted_web(stage))
+            await balancer.configure_now(stage, server, balancer.wanted_web(stage), balancer.told_edges(stage))
         elif name == "granian":
             await _replace_web(stage, seat)
+        elif name == "varnish":
+            await edge.renew(stage, seat)
         elif name == "valkey":
             await cache.renew(stage, seat)
         else:
@@ -97,12 +101,5 @@ async def rehearse(stage: Stage, seat: engines.Seat) -> None:
 
 
 async def _replace_web(stage: Stage, seat: engines.Seat) -> None:
-    place = (seat.process.group, seat.server.name)
-    fronts = balancer.sockets(stage)
-    for socket in fronts:
-        await haproxy.drain(socket, place)
-    try:
+    async with balancer.without(stage, (seat.process.group, seat.server.name)):
         await stage.restart(seat)
-    finally:
-        for socket in fronts:
-            await haproxy.reopen(socket, place)
