@@ -84,12 +84,12 @@ class Stage:
         if name == "haproxy" and not self.world.runs(server, name):
             self.world.doors[server] = {one.name for one in self.wanted.running("granian")}
             self.world.door_revisions[server] = self.revisions.get((server, name), "")
-        if name in layout.APP_ENGINES:
-            self._run_release(server)
-        self.set(server, name, READY)
             told, wanted = set(self.world.told.edges), self.wanted.running("varnish")
             self.world.lagging = self.world.told if told else self.world.lagging
             self.world.door_edges[server] = {one.name for one in wanted} & told
+        if name in layout.APP_ENGINES:
+            self._run_release(server)
+        self.set(server, name, READY)
         if name in ("valkey", "nats"):
             self._open_files(server, name)
 
@@ -117,6 +117,10 @@ class Stage:
             if name == "granian":
                 routing = [door for door in self.world.running("haproxy") if server in self.world.doors[door]]
                 assert not routing, f"{server} stops, and {routing} give it requests"
+            if name == "varnish":
+                using = [door for door in self.world.running("haproxy") if server in self.world.door_edges[door]]
+                assert not using, f"{server} stops, and {using} give it requests"
+                assert server not in self.world.told.edges, f"{server} stops, and the app tells it of purges"
             if name == "worker":
                 others = self.world.running("worker") - {one for one, _ in step.targets}
                 assert self.world.told.handled_by == "web" or others, f"{server} stops, and nobody handles messages"
@@ -136,10 +140,6 @@ class Stage:
 
     def replace_processes(self, step: steps.ReplaceProcesses) -> Moments:
         for server, name in step.targets:
-            if name == "varnish":
-                using = [door for door in self.world.running("haproxy") if server in self.world.door_edges[door]]
-                assert not using, f"{server} stops, and {using} give it requests"
-                assert server not in self.world.told.edges, f"{server} stops, and the app tells it of purges"
             doors = [door for door in self.world.running("haproxy") if server in self.world.doors[door]]
             for door in doors:
                 self.world.doors[door].discard(server)
@@ -159,6 +159,9 @@ class Stage:
         self.world.drained -= set(step.web_servers)
         yield
         self.world.doors[step.server] &= set(step.web_servers)
+        if step.edges:
+            self.world.lagging = self.world.told  # insists on it
+        self.world.door_edges[step.server] = set(step.edges)
         yield
         self.world.door_revisions[step.server] = self.revisions.get((step.server, "haproxy"), "")
 
@@ -178,9 +181,6 @@ class Stage:
 
     def discard(self, step: steps.DiscardData) -> Moments:
         for name in step.servers:
-        if step.edges:
-            self.world.lagging = self.world.told  # insists on it
-        self.world.door_edges[step.server] = set(step.edges)
             assert not self.world.is_up(self.world.copies[name]), f"the data on {name} is in use"
             del self.world.copies[name]
             yield
@@ -442,6 +442,10 @@ def assert_told(world: World, topology: tiers.Topology) -> None:
     caches = tuple(one.name for one in wanted.running("valkey"))
     queues = tuple(one.name for one in wanted.running("nats"))
     assert (caches, queues) == (world.told.caches, world.told.queues)
+    edges = {one.name for one in wanted.running("varnish")}
+    assert all(
+        edges == used == set(world.told.edges) for used in (world.door_edges[one.name] for one in wanted.balancers)
+    )
     assert topology.sessions.store == world.told.store
     assert ("nats" if queues else "postgres", "") == (world.told.transport, world.told.former_transport)
     assert ("workers" if topology.workers else "web") == world.told.handled_by
@@ -458,7 +462,3 @@ def serving(topology: tiers.Topology) -> World:
     world.is_serving = True
     world.moment()
     return world
-    edges = {one.name for one in wanted.running("varnish")}
-    assert all(
-        edges == used == set(world.told.edges) for used in (world.door_edges[one.name] for one in wanted.balancers)
-    )

@@ -64,6 +64,8 @@ class World:
     doors: dict[str, set[str]] = field(default_factory=dict)
     drained: set[str] = field(default_factory=set)
     door_revisions: dict[str, str] = field(default_factory=dict)
+    door_edges: dict[str, set[str]] = field(default_factory=dict)
+    """By front door, the edges that it gives requests to."""
     witnesses: set[str] = field(default_factory=set)
     is_synchronous: bool = False
     acknowledged: int = 0
@@ -71,8 +73,6 @@ class World:
     is_published: bool = False
     is_migrated: bool = False
     is_serving: bool = False
-    door_edges: dict[str, set[str]] = field(default_factory=dict)
-    """By front door, the edges that it gives requests to."""
     """Whether requests come in: from then on no moment may go by without a front door that works."""
     has_accidents: bool = False
     """Whether servers are killed: then nobody expects the front door to work, or the app to know a primary at once."""
@@ -98,6 +98,7 @@ class World:
         sets = {"drained": set(self.drained), "witnesses": set(self.witnesses)}
         sets |= {"handled": set(self.handled)}
         rest = {"door_revisions": dict(self.door_revisions), "clusters": dict(self.clusters)}
+        rest["door_edges"] = {name: set(used) for name, used in self.door_edges.items()}
         rest["sessions"] = {place: set(kept) for place, kept in self.sessions.items()}
         rest["messages"] = {place: set(kept) for place, kept in self.messages.items()}
         return dataclasses.replace(self, servers=servers, copies=copies, doors=doors, **sets, **rest)
@@ -107,7 +108,6 @@ class World:
     def runs(self, server: str, name: str) -> bool:
         return server in self.servers and self.servers[server].runs(name)
 
-        rest["door_edges"] = {name: set(used) for name, used in self.door_edges.items()}
     def running(self, name: str) -> set[str]:
         return {server for server, one in self.servers.items() if one.processes.get(name) is READY and one.has_power}
 
@@ -289,6 +289,8 @@ class World:
         assert doors, "no front door is open"
         for door in doors:
             assert self.doors[door] & self.running("granian"), f"{door} has nobody to give a request to"
+            for told in (self.told, self.lagging):
+                assert self.door_edges[door] <= set(told.edges), f"{door} uses edges that nobody tells of purges"
 
     # what planning sees
 
@@ -301,8 +303,6 @@ class World:
             databases=tuple(self._node(copy) for copy in self.copies.values()),
             balancers=tuple(self._balancer(name) for name in sorted(self.running("haproxy"))),
             caches=tuple(self._cache(name) for name in sorted(self.running("valkey"))),
-            for told in (self.told, self.lagging):
-                assert self.door_edges[door] <= set(told.edges), f"{door} uses edges that nobody tells of purges"
             published=self.published,
             told=self.told,
             is_synchronous=self.is_synchronous,

@@ -138,6 +138,10 @@ class Balancer:
         """The web servers that it gives requests to."""
         return frozenset(one.server for one in self.backends if one.state in ("up", "down"))
 
+    def edges_used(self) -> frozenset[str]:
+        """The edges that it gives requests to."""
+        return frozenset(one.server for one in self.edges if one.state in ("up", "down"))
+
 
 Store = Literal["database", "cache", "token", "memory"]
 Transport = Literal["postgres", "nats"]
@@ -145,10 +149,6 @@ Transport = Literal["postgres", "nats"]
 
 @dataclass(frozen=True, slots=True)
 class CacheNode:
-    def edges_used(self) -> frozenset[str]:
-        """The edges that it gives requests to."""
-        return frozenset(one.server for one in self.edges if one.state in ("up", "down"))
-
     """One cache server that answers."""
 
     server: str
@@ -182,6 +182,8 @@ class QueueNode:
 class Told:
     """What the app is told of, beside its database nodes: where to look for what, and who does what."""
 
+    edges: tuple[str, ...] = ()
+    """Every edge that may hold something, to be told of purges."""
     caches: tuple[str, ...] = ()
     """The cache servers; empty: each process has its own cache alone."""
     store: Store = "database"
@@ -189,8 +191,6 @@ class Told:
     former_stores: tuple[Store, ...] = ()
     """Where sessions may be still, and are looked for as well."""
     queues: tuple[str, ...] = ()
-    edges: tuple[str, ...] = ()
-    """Every edge that may hold something, to be told of purges."""
     """The queue servers."""
     transport: Transport = "postgres"
     """What messages are given to."""

@@ -127,13 +127,13 @@ def publish(now: Situation) -> steps.Step | None:
 
 def _reason_to_tell(last: snapshot.Told, told: snapshot.Told) -> str:
     changed = {
+        "the edges keep what may be purged" if set(told.edges) - set(last.edges) else "the edges are used no more": (
+            last.edges != told.edges
+        ),
         "the cache servers are there" if told.caches else "the cache servers go": last.caches != told.caches,
         f"sessions go to the {told.store}": last.store != told.store,
         "messages go to the queue servers" if told.transport == "nats" else "messages go to the database": (
             last.transport != told.transport
-        ),
-        "the edges keep what may be purged" if set(told.edges) - set(last.edges) else "the edges are used no more": (
-            last.edges != told.edges
         ),
         "workers handle messages" if told.handled_by == "workers" else "web servers handle messages": (
             last.handled_by != told.handled_by

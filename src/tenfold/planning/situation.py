@@ -271,6 +271,22 @@ class Situation:
         living = (one for one in self.there.balancers if self._lives(one.server))
         return frozenset[str]().union(*(one.routes_to() for one in living))
 
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """The servers that shall be edges."""
+        return tuple(server.name for server in self.wanted.running("varnish"))
+
+    def edges_of(self, balancer: str) -> tuple[str, ...]:
+        """The edges that a balancer shall give requests to: those of its region that the app tells of purges."""
+        door, told = self.wanted.server(balancer), self.there.told.edges
+        edges = self.wanted.running("varnish") if door else ()
+        return tuple(one.name for one in edges if one.name in told and door and one.region == door.region)
+
+    def edges_used(self) -> frozenset[str]:
+        """Every edge that some living balancer gives requests to."""
+        living = (one for one in self.there.balancers if self._lives(one.server))
+        return frozenset[str]().union(*(one.edges_used() for one in living))
+
     def _lives(self, balancer: str) -> bool:
         server = self.there.server(balancer)
         if server is None:
@@ -293,21 +309,5 @@ def _needed(told: tuple[str, ...], wanted: tuple[str, ...], *, keeps: bool) -> t
 
 
 def is_alive(server: snapshot.Server, process: snapshot.Process) -> bool:
-
-    @property
-    def edges(self) -> tuple[str, ...]:
-        """The servers that shall be edges."""
-        return tuple(server.name for server in self.wanted.running("varnish"))
-
-    def edges_of(self, balancer: str) -> tuple[str, ...]:
-        """The edges that a balancer shall give requests to: those of its region that the app tells of purges."""
-        door, told = self.wanted.server(balancer), self.there.told.edges
-        edges = self.wanted.running("varnish") if door else ()
-        return tuple(one.name for one in edges if one.name in told and door and one.region == door.region)
-
-    def edges_used(self) -> frozenset[str]:
-        """Every edge that some living balancer gives requests to."""
-        living = (one for one in self.there.balancers if self._lives(one.server))
-        return frozenset[str]().union(*(one.edges_used() for one in living))
     """Whether a process runs, well or not."""
     return server.state is snapshot.ServerState.RUNNING and process.state in ALIVE

@@ -199,6 +199,8 @@ class PublishBindings(Step):
     @property
     def title(self) -> str:
         told, more = self.told, ""
+        if told.edges:
+            more += f"; edges: {_few(told.edges)}"
         if told.caches:
             more += f"; cache: {_few(told.caches)}"
         if told.store != "database" or told.former_stores:
@@ -233,8 +235,6 @@ class MoveSessions(Step):
     risk: ClassVar[Risk] = "low"
     undo: ClassVar[str] = "move them back"
 
-        if told.edges:
-            more += f"; edges: {_few(told.edges)}"
     @property
     def title(self) -> str:
         return f"move the sessions that are left in the {self.source} to the {self.target}"
@@ -271,6 +271,7 @@ class ConfigureBalancer(Step):
 
     server: str
     web_servers: tuple[str, ...]
+    edges: tuple[str, ...] = ()
     risk: ClassVar[Risk] = "low"
     undo: ClassVar[str] = "route as before"
 
@@ -307,7 +308,6 @@ class StopProcesses(Step):
     @property
     def title(self) -> str:
         return "stop " + ", ".join(f"{process} on {server}" for server, process in self.targets)
-    edges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
