@@ -235,7 +235,7 @@ class Tenfold:
     async def _start_parts(self, database: bindings.Database) -> None:
         """Each part on those that it is built on; the queue last: its subscribers use all the others."""
         found, service = self._effective(), self.settings.service
-        await self.db.start(database)
+        await self.db.start(database, found.region)
         await self.valkey.start(found.cache)
         await self.cache.start(found.cache)
         await self.sessions.start(found.sessions, service)

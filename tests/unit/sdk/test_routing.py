@@ -22,9 +22,9 @@ def shard(*names: str) -> nodes.Shard:
     return made
 
 
-def see(group: nodes.Shard, name: str, at: float, role: str, lsn: int, timeline: int = 1) -> None:
+def see(group: nodes.Shard, name: str, at: float, role: str, lsn: int, timeline: int = 1, epoch: int = 1) -> None:
     is_primary = role in ("primary", "fenced")
-    sighting = Sighting(at, is_primary, accepts_writes=role == "primary", timeline=timeline, lsn=lsn)
+    sighting = Sighting(at, is_primary, accepts_writes=role == "primary", timeline=timeline, lsn=lsn, epoch=epoch)
     group.saw(group.nodes[name], sighting)
 
 
@@ -86,12 +86,42 @@ def test_a_database_that_was_made_anew_is_believed_after_a_while() -> None:
 
 
 def test_timelines_count_within_one_epoch_only() -> None:
-    group = shard("a")
-    see(group, "a", 1, "primary", 500, timeline=7)
-    group.enter(2)
-    see(group, "a", 2, "primary", 100, timeline=1)
+    group = shard("old", "new")
+    see(group, "old", 1, "primary", 500, timeline=7)
+    see(group, "new", 2, "primary", 100, timeline=2, epoch=2)
+    see(group, "old", 3, "primary", 600, timeline=8)
 
-    assert group.primary is group.nodes["a"]
+    assert group.primary is group.nodes["new"]
+    assert not group.proves(group.nodes["old"], position.Position(0, 2, 2, 50)), "a copy of an older epoch proves it"
+    assert group.proves(group.nodes["new"], position.Position(0, 1, 7, 9999))
+
+
+def test_replicas_of_ones_own_region_come_first_and_then_its_primary() -> None:
+    group = shard("home-1", "home-2", "far-1", "far-2")
+    for name in ("home-1", "home-2", "far-1", "far-2"):
+        node = group.nodes[name]
+        node.where = bindings.DatabaseNode(name=name, host=name, region=name.split("-")[0])
+        see(group, name, 1, "primary" if name == "home-1" else "replica", 500)
+
+    assert ["home-2"] == names(group.readable)
+    group.lost(group.nodes["home-2"], "gone", is_certain=True)
+    assert () == group.readable, "the region's own primary is nearer than another region's replicas"
+    assert not group.is_away
+
+
+def test_a_far_region_reads_its_own_replicas_and_goes_across_when_it_has_none() -> None:
+    group = shard("home-1", "home-2", "far-1", "far-2")
+    group.region = "far"
+    for name in ("home-1", "home-2", "far-1", "far-2"):
+        node = group.nodes[name]
+        node.where = bindings.DatabaseNode(name=name, host=name, region=name.split("-")[0])
+        see(group, name, 1, "primary" if name == "home-1" else "replica", 500)
+
+    assert ["far-1", "far-2"] == names(group.readable)
+    assert group.is_away
+    for name in ("far-1", "far-2"):
+        group.lost(group.nodes[name], "gone", is_certain=True)
+    assert ["home-2"] == names(group.readable)
 
 
 def test_an_answer_to_a_question_older_than_the_doubt_counts_for_nothing() -> None:

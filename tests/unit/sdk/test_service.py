@@ -24,7 +24,7 @@ class Database:
     def __init__(self) -> None:
         self.story: list[Any] = []
 
-    async def start(self, database: bindings.Database) -> None:
+    async def start(self, database: bindings.Database, region: str = "home") -> None:
         self.story.append(("start", [node.host for node in database.shards[0].nodes]))
 
     def update(self, database: bindings.Database) -> None:
@@ -143,7 +143,7 @@ async def test_a_second_start_wants_a_second_stop(file: Path) -> None:
 
 async def test_a_database_that_fails_to_start_leaves_nothing_behind(file: Path) -> None:
     class Broken(Database):
-        async def start(self, database: bindings.Database) -> None:
+        async def start(self, database: bindings.Database, region: str = "home") -> None:
             raise OSError("no")
 
     tf = service.Tenfold()

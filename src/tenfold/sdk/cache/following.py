@@ -85,15 +85,15 @@ class Following:
         """
         shard = self._shards.shard(self._floors.shard)
         mark = self._owner.begins()
-        epoch, sighting = shard.epoch, await prober.ask(connection)
+        sighting = await prober.ask(connection, shard)
         if sighting.is_primary and sighting.accepts_writes and _is_level(sighting, wanted):
             await stamps.nudge(connection)
-            sighting = await prober.ask(connection)
+            sighting = await prober.ask(connection, shard)
         if not sighting.timeline:
             return False
         self._floors.history = shard.history
-        at = position.Position(shard.number, epoch, sighting.timeline, sighting.lsn)
-        self._floors.enter(epoch, sighting.timeline)
+        at = position.Position(shard.number, *sighting.branch, sighting.lsn)
+        self._floors.enter(*sighting.branch)
         since = self._floors.since
         try:
             rows = await connection.fetch(READ, since or 0, OVERDUE_SECONDS, timeout=ROUND_SECONDS)

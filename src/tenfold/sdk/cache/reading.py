@@ -96,7 +96,7 @@ class Reading:
     def bounds(self) -> dict[str, position.Position]:
         """By node, how far it had surely come by now: what is read from it later reflects at least that."""
         shard = self._database.shards.shard(SHARD)
-        found = {name: node.position(shard.epoch) for name, node in shard.nodes.items()}
+        found = {name: node.position() for name, node in shard.nodes.items()}
         return {name: at for name, at in found.items() if at is not None}
 
     def stamp(self, bounds: dict[str, position.Position]) -> position.Position | None:

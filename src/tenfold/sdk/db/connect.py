@@ -19,6 +19,9 @@ log = logging.getLogger("tenfold.db")
 CONNECT_SECONDS = 1.0
 """A server that is gone answers nothing: longer than this is not worth a request's time."""
 
+ACROSS_SECONDS = 5.0
+"""The same for a server of another region: opening a connection takes half a dozen round trips."""
+
 UNANSWERED_MILLISECONDS = 5000
 """Data unacknowledged by the other side's kernel for so long: it is gone (tcp(7), TCP_USER_TIMEOUT)."""
 
@@ -48,9 +51,15 @@ class Connector:
         default_factory=lambda: bindings.Database(shards=(), name="", user="", password="")
     )
     """Whose credentials are used; follows the bindings."""
+    region: str = "home"
+    """Where this process runs."""
 
     async def open(self, node: bindings.DatabaseNode, timeout: float, **extra: Any) -> "asyncpg.Connection[Any]":
-        """A new connection, `init` not yet called. Raises `UnreachableError` within `timeout` seconds."""
+        """A new connection, `init` not yet called. Raises `UnreachableError` within `timeout` seconds; a server of
+        another region is waited for up to `ACROSS_SECONDS`.
+        """
+        if node.region != self.region:
+            timeout = max(timeout, ACROSS_SECONDS)
         arguments: dict[str, Any] = {
             "host": node.host,
             "port": node.port,

@@ -137,14 +137,20 @@ class Database(Way):
         made = Database(init=init, **connect_arguments)
         made.shards.outside = self._shards.outside
         made.shards.takers = self._shards.takers
+        made.shards.connector.region = self._connector.region
         self._beside.append(made)
         if self._shards.is_started:
             made.shards.watch(self._connector.database)
         return made
 
-    async def start(self, database: bindings.Database) -> None:
-        """Watch the nodes and connect. A database that is down does not make it fail; calls wait for it."""
+    async def start(self, database: bindings.Database, region: str = "home") -> None:
+        """Watch the nodes and connect. A database that is down does not make it fail; calls wait for it.
+
+        `region` is where this process runs: reads go to replicas there as long as they are fresh enough.
+        """
+        self._connector.region = region
         for one in self._beside:
+            one.shards.connector.region = region
             one.shards.watch(database)
         await self._shards.start(database)
 

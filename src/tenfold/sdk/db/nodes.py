@@ -32,6 +32,13 @@ class Sighting:
     """0: the node did not say; it then proves nothing about freshness."""
     lsn: int
     """Flushed (primary) or replayed (replica)."""
+    epoch: int = 1
+    """The newest epoch that its copy shows: rises with every promotion of a region."""
+
+    @property
+    def branch(self) -> tuple[int, int]:
+        """Epoch and timeline: timeline numbers of two regions collide, those of one epoch do not."""
+        return self.epoch, self.timeline
 
 
 class Follower(Protocol):
@@ -70,10 +77,10 @@ class Node:
         for follower in followers:
             follower.terminate()
 
-    def position(self, epoch: int) -> position.Position | None:
+    def position(self) -> position.Position | None:
         """How far this copy had come when last seen, or None when that is not known."""
         seen = self.sighting
-        return position.Position(self.shard, epoch, seen.timeline, seen.lsn) if seen and seen.timeline else None
+        return position.Position(self.shard, *seen.branch, seen.lsn) if seen and seen.timeline else None
 
 
 BACKGROUND_USES = 5
@@ -85,12 +92,13 @@ class Shard:
     """The nodes of one shard and what their sightings add up to. Every change fires `news`."""
 
     __slots__ = (
-        "_newest_timeline",
-        "_newest_timeline_at",
+        "_newest",
+        "_newest_at",
         "_samples",
         "busy_until",
         "epoch",
         "freshness",
+        "has_epochs",
         "history",
         "history_of",
         "hopeless_until",
@@ -100,22 +108,28 @@ class Shard:
         "poke",
         "primary",
         "readable",
+        "region",
         "turned",
         "uses",
         "uses_since",
     )
 
-    def __init__(self, number: int, epoch: int, poke: Callable[[], None]) -> None:
+    def __init__(self, number: int, epoch: int, poke: Callable[[], None], region: str = "home") -> None:
         self.number = number
+        self.region = region
+        """Where this process runs: replicas there are asked first."""
         self.epoch = epoch
+        """The lowest epoch that a node can be in: what the bindings say. Which one it is in a node says itself."""
+        self.has_epochs = False
+        """Whether the database has the table of epochs: a probe finds out. Without it there was only one."""
         self.history = position.History()
-        self.history_of = 0
-        """The timeline whose history file `history` is from."""
+        self.history_of = (0, 0)
+        """The epoch and timeline whose history file `history` is from."""
         self.nodes: dict[str, Node] = {}
         self.primary: Node | None = None
         """The newest node that says it is primary; it may be fenced (`writable` tells)."""
         self.readable: tuple[Node, ...] = ()
-        """Replicas that are there and do not lag too far."""
+        """Replicas that are there, do not lag too far, and are no further away than they must be."""
         self.uses = BACKGROUND_USES + 1
         """Reads and writes since `uses_since`, counted back by the probes: probing follows the traffic."""
         self.uses_since = 0.0
@@ -130,10 +144,11 @@ class Shard:
         self.poke = poke
         """Asks the probes of this shard to look now."""
         self.turned: Callable[[], None] = _nobody
-        """Called as soon as a node is seen on a newer timeline than any before."""
-        self._samples: deque[tuple[float, int, int]] = deque(maxlen=SAMPLES)
-        self._newest_timeline = 0
-        self._newest_timeline_at = float("-inf")
+        """Called as soon as a node is seen on a newer timeline, or of a newer epoch, than any before."""
+        self._samples: deque[tuple[float, tuple[int, int], int]] = deque(maxlen=SAMPLES)
+        self._newest = (0, 0)
+        """The newest epoch and timeline."""
+        self._newest_at = float("-inf")
         """When some node, primary or replica, was last asked that turned out to be on it."""
 
     @property
@@ -143,15 +158,18 @@ class Shard:
         return node if node is not None and node.sighting is not None and node.sighting.accepts_writes else None
 
     @property
+    def is_away(self) -> bool:
+        """Whether the primary is in another region."""
+        return self.primary is not None and self.primary.where.region != self.region
+
+    @property
     def troubles(self) -> str:
         """What is wrong with which node, in words, for an error message."""
         return "; ".join(node.trouble or f"{node.name}: {_role(node)}" for node in self.nodes.values())
 
     def enter(self, epoch: int) -> None:
-        """Timelines of another epoch say nothing about those of this one."""
-        if epoch != self.epoch:
-            self.epoch = epoch
-            self._newest_timeline = 0
+        """No node is of an older epoch than this one."""
+        self.epoch = epoch
 
     def saw(self, node: Node, sighting: Sighting) -> None:
         """A probe was answered. An answer to a question older than the last doubt counts for nothing."""
@@ -192,7 +210,7 @@ class Shard:
 
     def proves(self, node: Node, wanted: position.Position) -> bool:
         """Whether the node's last sighting proves that it holds everything up to `wanted`."""
-        seen = node.position(self.epoch)
+        seen = node.position()
         return seen is not None and position.reached(seen, wanted, self.history)
 
     def _forget(self, node: Node) -> None:
@@ -204,37 +222,33 @@ class Shard:
 
     def _note_timeline(self, sighting: Sighting) -> None:
         """Remember the newest timeline. A database that was made anew begins at 1: after a while it is believed."""
-        is_forgotten = sighting.asked_at > self._newest_timeline_at + TIMELINE_SECONDS
-        if sighting.timeline >= self._newest_timeline or is_forgotten:
-            is_newer = sighting.timeline > self._newest_timeline
-            self._newest_timeline = sighting.timeline
-            self._newest_timeline_at = sighting.asked_at
+        is_forgotten = sighting.asked_at > self._newest_at + TIMELINE_SECONDS
+        if sighting.branch >= self._newest or is_forgotten:
+            is_newer = sighting.branch > self._newest
+            self._newest = sighting.branch
+            self._newest_at = sighting.asked_at
             if is_newer:
                 self.turned()
 
     def _sample(self, sighting: Sighting) -> None:
         """Remember how far the primary was, and let replicas that hold all of it profit at once."""
-        self._samples.append((sighting.asked_at, sighting.timeline, sighting.lsn))
+        self._samples.append((sighting.asked_at, sighting.branch, sighting.lsn))
         for node in self.nodes.values():
             seen = node.sighting
-            if seen and not seen.is_primary and (seen.timeline, sighting.lsn) == (sighting.timeline, seen.lsn):
+            if seen and not seen.is_primary and (seen.branch, sighting.lsn) == (sighting.branch, seen.lsn):
                 node.reflects_at = max(node.reflects_at, sighting.asked_at)
 
     def _reflected(self, sighting: Sighting) -> float:
         """When the primary had last been no further than this replica is: what was committed before is in it."""
         return next(
-            (
-                at
-                for at, timeline, lsn in reversed(self._samples)
-                if timeline == sighting.timeline and lsn <= sighting.lsn
-            ),
+            (at for at, branch, lsn in reversed(self._samples) if branch == sighting.branch and lsn <= sighting.lsn),
             float("-inf"),
         )
 
     def _add_up(self) -> None:
-        self.primary = routing.newest_primary(self.nodes.values(), self._newest_timeline)
+        self.primary = routing.newest_primary(self.nodes.values(), self._newest)
         last = self._samples[-1][0] if self._samples and self.primary is not None else None
-        self.readable = routing.readable(self.nodes.values(), last)
+        self.readable = routing.near(routing.readable(self.nodes.values(), last), self.region, self.primary)
         for node in self.nodes.values():
             is_known = node.sighting is not None or self.primary is not None
             if node.followers and node is not self.primary and is_known:

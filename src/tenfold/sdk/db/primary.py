@@ -162,7 +162,7 @@ class Shards:
             if connection is None:
                 may_shed = False
             elif node is group.writable and seen is not None:
-                return Lease(connection, shard, group.epoch, seen.timeline, node.name, group, node)
+                return Lease(connection, shard, *seen.branch, node.name, group, node)
             else:
                 node.pool.give(connection)
 
@@ -178,13 +178,13 @@ class Shards:
             if node is None or node.sighting is None:
                 await self._news(group, deadline)
                 continue
-            timeline = node.sighting.timeline
+            branch = node.sighting.branch
             try:
                 connection = await self.connector.open(node.where, connect.CONNECT_SECONDS, **arguments)
             except connect.UnreachableError as error:
                 await unreachable(group, node, error, deadline)
                 continue
-            lease = Lease(connection, shard, group.epoch, timeline, node.name, group, node)
+            lease = Lease(connection, shard, *branch, node.name, group, node)
             if await self._follow(lease) and node is group.writable:
                 return connection
             connection.terminate()
@@ -240,7 +240,7 @@ class Shards:
             return None
 
     def _add_shard(self, bound: bindings.Shard) -> nodes.Shard:
-        shard = nodes.Shard(bound.number, bound.epoch, self._poker(bound.number))
+        shard = nodes.Shard(bound.number, bound.epoch, self._poker(bound.number), self.connector.region)
         self.by_number[bound.number] = shard
         return shard
 

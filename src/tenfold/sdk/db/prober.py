@@ -29,13 +29,13 @@ IDLE_SECONDS = 1.0
 """Between two looks while there is none."""
 
 HISTORY_RETRY_SECONDS = 5.0
-"""After the timeline history could not be read (migrations make its function), how long until the next try."""
+"""After the timeline history, or the epochs, could not be read (migrations make both), how long until the next try."""
 
 FUNCTIONS_RETRY_SECONDS = 30.0
 """How often at most the database is asked again which functions only read."""
 
 QUESTION = """
-select is_standby,
+select is_standby, {epoch} as epoch,
        current_setting('default_transaction_read_only') = 'on' as is_fenced,
        case when is_standby
             then coalesce((select received_tli from pg_stat_wal_receiver),
@@ -48,14 +48,25 @@ select is_standby,
 """One row: the role, whether new transactions may write, the timeline, the position. Never the insert LSN: it can lie
 past anything that a replica will replay. The timeline not from the checkpoint on a primary: that lags a promotion."""
 
+PLAIN, WITH_EPOCH = QUESTION.format(epoch="0"), QUESTION.format(epoch="(select max(number) from tenfold.epoch)")
 
-async def ask(connection: "asyncpg.Connection[Any]") -> nodes.Sighting:
-    """What the node on the other side is, and how far it has come: it was so before this returned."""
+HAS_EPOCHS = "select coalesce(has_table_privilege(to_regclass('tenfold.epoch'), 'select'), false)"
+
+
+async def ask(connection: "asyncpg.Connection[Any]", shard: nodes.Shard) -> nodes.Sighting:
+    """What the node on the other side is, and how far it has come: it was so before this returned.
+
+    The epoch is the copy's own, of the same moment: a copy that does not show a promotion yet proves nothing about it.
+    """
     asked_at = asyncio.get_running_loop().time()
-    row = await connection.fetchrow(QUESTION, timeout=ANSWER_SECONDS)
+    try:
+        row = await connection.fetchrow(WITH_EPOCH if shard.has_epochs else PLAIN, timeout=ANSWER_SECONDS)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):  # a copy that has not replayed that far
+        row = await connection.fetchrow(PLAIN, timeout=ANSWER_SECONDS)
     assert row is not None
     return nodes.Sighting(
         asked_at=asked_at,
+        epoch=max(shard.epoch, row["epoch"] or 0),
         is_primary=not row["is_standby"],
         accepts_writes=not row["is_standby"] and not row["is_fenced"],
         timeline=row["timeline"] or 0,
@@ -82,6 +93,7 @@ class Prober:
         self._failures = 0
         self._ask_history_at = 0.0
         self._ask_functions_at = 0.0
+        self._ask_epochs_at = 0.0
         self.has_looked = False
         """Whether the first look is over, whatever it saw."""
 
@@ -102,7 +114,8 @@ class Prober:
         """One look. True when the node answered."""
         try:
             connection = await self._connected()
-            sighting = await ask(connection)
+            await self._learn_epochs(connection)
+            sighting = await ask(connection, self._shard)
         except (*connect.ANSWERS, connect.UnreachableError) as error:
             self._failed(error)
             return False
@@ -135,16 +148,24 @@ class Prober:
             self._connection = await self._connector.open(self._node.where, connect.CONNECT_SECONDS)
         return self._connection
 
+    async def _learn_epochs(self, connection: "asyncpg.Connection[Any]") -> None:
+        """Whether there is a table of epochs: a migration made it, or will. Raises what the connection raises."""
+        now = asyncio.get_running_loop().time()
+        if not self._shard.has_epochs and now >= self._ask_epochs_at:
+            self._ask_epochs_at = now + HISTORY_RETRY_SECONDS
+            with suppress(asyncpg.InsufficientPrivilegeError):
+                self._shard.has_epochs = await connection.fetchval(HAS_EPOCHS, timeout=ANSWER_SECONDS)
+
     async def _learn_history(self, connection: "asyncpg.Connection[Any]", sighting: nodes.Sighting) -> None:
         """Once per timeline: where the older ones were left. Without it, reads in doubt go to the primary."""
         shard, now = self._shard, asyncio.get_running_loop().time()
-        is_known = sighting.timeline <= 1 or shard.history_of == sighting.timeline
+        is_known = sighting.timeline <= 1 or shard.history_of == sighting.branch
         if not sighting.is_primary or is_known or now < self._ask_history_at:
             return
         self._ask_history_at = now + HISTORY_RETRY_SECONDS
         try:
             text = await connection.fetchval("select tenfold.timeline_history()", timeout=ANSWER_SECONDS)
-            shard.history, shard.history_of = position.History.parse(text or ""), sighting.timeline
+            shard.history, shard.history_of = position.History.parse(text or ""), sighting.branch
         except (*connect.ANSWERS, ValueError, IndexError) as error:
             log.debug("%s: the timeline history cannot be read (%s)", self._node.name, error)
 

@@ -19,6 +19,9 @@ Work = Callable[["asyncpg.Connection[Any]"], Awaitable[Result]]
 CATCH_UP_SECONDS = 0.025
 """How long a read waits for a copy to catch up before it asks the primary: catching up takes 2-8 ms as a rule."""
 
+AWAY_SECONDS = 0.25
+"""The same when the primary is in another region: what was written there is on its way here, and no slower than we."""
+
 HOPELESS_SECONDS = 0.25
 """After such a wait was in vain, for how long the others do not wait but ask the primary at once."""
 
@@ -148,7 +151,8 @@ class Reads:
         node = None if is_primary else self.ready(serving)
         if node is None and not is_primary and self._may_catch_up(shard, serving, loop.time()):
             asked_at = loop.time()
-            node = await self._caught_up(shard, serving, min(until, asked_at + CATCH_UP_SECONDS))
+            patience = AWAY_SECONDS if shard.is_away else CATCH_UP_SECONDS
+            node = await self._caught_up(shard, serving, min(until, asked_at + patience))
             story.waited_seconds = loop.time() - asked_at
         if node is None:
             node = shard.primary or self.ready(serving) or await self._any(shard, serving, until)
@@ -198,7 +202,7 @@ class Reads:
             level=level,
             is_named=self._level is not None,
             wanted=wanted,
-            reflects=node.position(shard.epoch),
+            reflects=node.position(),
             is_primary=node is shard.primary,
             pinned=story.pinned,
             chosen=node.name,

@@ -14,14 +14,14 @@ MOST_LAG_SECONDS = 10.0
 """A replica further behind than this leaves the read pool; it returns by itself when it has caught up."""
 
 
-def newest_primary(nodes: "Iterable[Node]", known_timeline: int = 0) -> "Node | None":
-    """Of the nodes that say they are primary, the one on the newest timeline: the others were left behind by it.
+def newest_primary(nodes: "Iterable[Node]", known: tuple[int, int] = (0, 0)) -> "Node | None":
+    """Of the nodes that say they are primary, the one of the newest epoch and timeline: it left the others behind.
 
-    None of those on a timeline older than `known_timeline`: their successor may only be out of sight for a moment.
+    None of those on an older branch than `known`: their successor may only be out of sight for a moment.
     """
-    claims = [(seen.timeline, seen.lsn, node) for node in nodes if (seen := node.sighting) and seen.is_primary]
+    claims = [(seen.branch, seen.lsn, node) for node in nodes if (seen := node.sighting) and seen.is_primary]
     newest = max(claims, key=lambda claim: claim[:2], default=None)
-    return newest[2] if newest is not None and newest[0] >= known_timeline else None
+    return newest[2] if newest is not None and newest[0] >= known else None
 
 
 def readable(nodes: "Iterable[Node]", primary_seen_at: float | None) -> "tuple[Node, ...]":
@@ -33,6 +33,13 @@ def readable(nodes: "Iterable[Node]", primary_seen_at: float | None) -> "tuple[N
     if primary_seen_at is None:
         return tuple(replicas)
     return tuple(node for node in replicas if primary_seen_at - node.reflects_at <= MOST_LAG_SECONDS)
+
+
+def near(replicas: "tuple[Node, ...]", region: str, primary: "Node | None") -> "tuple[Node, ...]":
+    """Of these replicas the ones in this region. None of another region is asked before the region's own primary."""
+    own = tuple(node for node in replicas if node.where.region == region)
+    has_primary = primary is not None and primary.where.region == region
+    return own if own or has_primary else replicas
 
 
 def lightest(nodes: "Sequence[Node]") -> "Node | None":

@@ -45,11 +45,10 @@ class Stamps:
                 node = await self._reads.pin(serving, until)
             except errors.TenfoldError:
                 return None
-        epoch = self._shards.shard(self._number).epoch
-        found = node.position(epoch)
+        found = node.position()
         if found is None or found.lsn <= above or (wanted is not None and found.lsn <= wanted.lsn):
             found = await self._asked(node, until) or found
-        if found is None or found.epoch != epoch:
+        if found is None:
             return None
         if wanted is not None and found.lsn <= wanted.lsn:
             self.nudge()
@@ -84,13 +83,12 @@ class Stamps:
 
     async def _ask(self, node: nodes.Node) -> position.Position | None:
         shard = self._shards.shard(self._number)
-        epoch = shard.epoch
         try:
             connection = await node.pool.acquire(asyncio.get_running_loop().time() + prober.ANSWER_SECONDS)
         except (errors.TenfoldError, connect.UnreachableError, pool.LostError):
             return None
         try:
-            sighting = await prober.ask(connection)
+            sighting = await prober.ask(connection, shard)
         except connect.ANSWERS:
             node.pool.discard(connection)
             return None
@@ -99,7 +97,7 @@ class Stamps:
             raise
         node.pool.give(connection)
         shard.saw(node, sighting)
-        return position.Position(self._number, epoch, sighting.timeline, sighting.lsn) if sighting.timeline else None
+        return position.Position(self._number, *sighting.branch, sighting.lsn) if sighting.timeline else None
 
     async def _nudge(self) -> None:
         loop = asyncio.get_running_loop()
