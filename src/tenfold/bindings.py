@@ -229,6 +229,11 @@ def server_from_environment() -> str:
     return os.environ.get(SERVER_VARIABLE, "")
 
 
+def release_from_environment() -> str:
+    """The version of the release that this process runs, in the folder of that name; empty: the files as they stand."""
+    return os.environ.get(RELEASE_VARIABLE, "")
+
+
 def is_worker() -> bool:
     """Whether this process handles messages, and no requests."""
     return os.environ.get(ROLE_VARIABLE) == "worker"

@@ -64,6 +64,8 @@ class Request:
     """The ASGI scope; empty outside a server."""
     visit: Any = None
     """What `sdk/sessions` knows of this request's session, once that was asked for."""
+    edge: Any = None
+    """What `sdk/cdn` has to do when its response begins; None: nothing."""
     before_response: BeforeResponse | None = None
     """What must happen before the response begins: a session that has changed is kept, and its cookie set."""
     missed: dict[str, dict[str, position.Position]] | None = None

@@ -18,6 +18,7 @@ from tenfold.request import current
 from tenfold.sdk import addresses, db, watch
 from tenfold.sdk.asgi import idempotency, inflight, protocol, settings, wrap
 from tenfold.sdk.cache import cache as caching
+from tenfold.sdk.cdn import cdn as edging
 from tenfold.sdk.queue import queue as queueing
 from tenfold.sdk.sessions import dependencies, session
 from tenfold.sdk.sessions import sessions as sessioning
@@ -36,7 +37,7 @@ BUSY_SHARE = 1 / 16
 
 
 class Tenfold:
-    """A service's database, cache, sessions, tokens and queue, and `wrap` for its app.
+    """A service's database, cache, CDN, sessions, tokens and queue, and `wrap` for its app.
 
     Without arguments it finds its bindings by the environment, as the runtime sets it. Beside an infrastructure of
     your own: `Tenfold(database=["postgres://app:...@10.0.0.1/shop", "postgres://app:...@10.0.0.2/shop"])` names
@@ -87,6 +88,8 @@ class Tenfold:
         """The cache's servers, for commands of your own; `is_there` on the rungs that have them."""
         self.cache = caching.Cache(self.db, self.valkey)
         """Values kept to be read again."""
+        self.cdn = edging.Cdn(self.db)
+        """What edges may keep, and static files."""
         self.sessions = sessioning.Sessions(self.db, self.valkey)
         """Visitors' sessions; `tf.session(request)` is the one of a request."""
         self.tokens = tokens.Tokens(self.db, self.valkey)
@@ -94,6 +97,7 @@ class Tenfold:
         self.queue = queueing.Queue(self.db, self._is_busy)
         """Messages and their subscribers."""
         self.inflight.messages = self.queue.reading
+        self.inflight.leaving = self.cdn.doors.leaving
         made.add(self)
 
     @property
@@ -235,18 +239,19 @@ class Tenfold:
     async def _start_parts(self, database: bindings.Database) -> None:
         """Each part on those that it is built on; the queue last: its subscribers use all the others."""
         found, service = self._effective(), self.settings.service
-        await self.db.start(database, found.region)
+        await self.db.start(database)
         await self.valkey.start(found.cache)
         await self.cache.start(found.cache)
+        await self.cdn.start(found.cdn, service, found.region)
         await self.sessions.start(found.sessions, service)
         self.tokens.update(service)
-        self.inflight.entering = self.sessions.entering
+        self._let_in()
         await self.queue.start(found.queue, service.name)
 
     async def _stop_parts(self) -> None:
         """The other way round; one that fails, or is cancelled, keeps none of the others running."""
         async with contextlib.AsyncExitStack() as parts:
-            for part in (self.db, self.valkey, self.cache, self.sessions, self.queue):
+            for part in (self.db, self.valkey, self.cache, self.cdn, self.sessions, self.queue):
                 parts.push_async_callback(part.stop)
 
     def _changed(self, new: bindings.Bindings) -> None:
@@ -257,9 +262,15 @@ class Tenfold:
         self.valkey.update(found.cache)
         self.cache.update(found.cache)
         self.sessions.update(found.sessions, service)
+        self.cdn.update(found.cdn, service, found.region)
         self.tokens.update(service)
-        self.inflight.entering = self.sessions.entering
+        self._let_in()
         self.queue.update(found.queue)
+
+    def _let_in(self) -> None:
+        """What the door does with requests before the app sees them, and instead of it."""
+        self.inflight.entering = self.sessions.entering
+        self.inflight.static = self.cdn.static
 
     def _effective(self) -> bindings.Bindings:
         """The bindings; outside the runtime what stands for them."""

@@ -11,6 +11,7 @@ RELEASED = (
     "002720694d12",
     "68afdcdfad05",
     "cb08c0aadda1",
+    "e7b315d43eee",
 )
 """By version, what its step was."""
 

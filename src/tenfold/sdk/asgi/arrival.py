@@ -7,6 +7,7 @@ import asyncio
 import time
 
 from tenfold.sdk.asgi import answers, client, cookies, exchange, protocol, settings, tracing
+from tenfold.sdk.cdn import visits
 
 POSITION = b"x-tenfold-position"
 STARTED = b"x-request-start"
@@ -52,6 +53,8 @@ def apply(found: Found, one: exchange.Exchange) -> None:
     if cookie is not None and setup.slot_prefix in cookie:
         one.seen, one.brought = cookies.read(cookie, setup)
         one.is_known = bool(one.seen)
+    if cookie is not None and setup.bypasses.prefix in cookie:
+        visits.of(one).brought = setup.bypasses.read(cookie)
     token = found.get(POSITION)
     if token is not None:
         one.seen = one.seen.raised(setup.positions.read(token.decode("latin-1")).values())

@@ -141,6 +141,8 @@ class Exchange(incoming.Incoming):
         """The response begins: from here on the request is no longer watched, and positions cannot travel."""
         if self.before_response is not None:
             return self._begin_after(self.before_response, message, transport)
+        if self.edge is not None and self.tracker.leaving is not None:
+            return self._begin_at_the_edge(self.tracker.leaving, message, transport)
         if self.has_written:
             message = {**message, "headers": [*message.get("headers", ()), *self._position_headers()]}
         if self.recorder is not None:
@@ -160,6 +162,14 @@ class Exchange(incoming.Incoming):
         self.before_response = None
         headers = await before(message["status"])
         await self._begin({**message, "headers": [*message.get("headers", ()), *headers]}, transport)
+
+    async def _begin_at_the_edge(
+        self, leaving: inflight.Leaving, message: protocol.Message, transport: protocol.Send | None
+    ) -> None:
+        """Begin with what edges have to hear, and with what they must not keep left out."""
+        headers = await leaving(self, list(message.get("headers", ())), monotonic() - self.began)
+        self.edge = None
+        await self._begin({**message, "headers": headers}, transport)
 
     async def _release_or_count(self) -> None:
         """Send what is held before an error goes on to the server; without any, the server's own 500 is the answer."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tenfold import request
 from tenfold.kit import home
 from tenfold.sdk.asgi import meter, settings
+from tenfold.sdk.cdn import serving
 
 if TYPE_CHECKING:
     from tenfold.sdk.asgi import exchange
@@ -26,6 +27,8 @@ LOOK_SECONDS = 0.05
 
 
 Entering = Callable[[request.Request], Awaitable[None]]
+
+Leaving = Callable[[request.Request, request.Headers, float], Awaitable[request.Headers]]
 
 
 class Phase(StrEnum):
@@ -55,6 +58,10 @@ class InFlight:
         self._timer: asyncio.TimerHandle | None = None
         self.entering: Entering | None = None
         """What is done with each request and WebSocket before the app sees it: its session is loaded ahead."""
+        self.static: serving.Static | None = None
+        """The static files, which are served before the app is asked; None: there are none."""
+        self.leaving: Leaving | None = None
+        """What is done with a response that edges are concerned with: its headers as they are sent."""
         self.messages: Callable[[], dict[str, Any]] = dict
         """What this process does for the queue, for `/-/load`."""
 

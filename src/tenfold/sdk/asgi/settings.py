@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from tenfold import bindings
 from tenfold.sdk.asgi import client, protocol, tokens
+from tenfold.sdk.cdn import bypass
 
 Principal = Callable[[protocol.Scope], str]
 """Who makes a request, as the app knows it: part of an idempotency key's scope."""
@@ -30,6 +31,7 @@ class Settings:
     positions: tokens.Signer = field(init=False)
     slot_prefix: bytes = field(init=False)
     """The beginning of this service's position cookies, as it stands in a Cookie header."""
+    bypasses: bypass.Cookies = field(init=False)
     _networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = field(init=False)
     _peers: dict[str, bool] = field(default_factory=dict)
     _clients: dict[bytes, tuple[str, int] | None] = field(default_factory=dict)
@@ -39,6 +41,7 @@ class Settings:
         self.max_requests = self.service.max_requests
         self.positions = tokens.Signer(self.service.secret, self.service.name)
         self.slot_prefix = f"{self.service.name}-pos-".encode()
+        self.bypasses = bypass.Cookies(self.service.secret, self.service.name)
         self._networks = tuple(ipaddress.ip_network(one, strict=False) for one in self.service.trusted_proxies)
 
     def trusts(self, address: str) -> bool:

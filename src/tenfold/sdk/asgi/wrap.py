@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from tenfold import errors, request
 from tenfold.sdk.asgi import answers, arrival, exchange, idempotency, inflight, lifespan, private, protocol
+from tenfold.sdk.cdn import serving
 
 READY = "/-/ready"
 LIVE = "/-/live"
@@ -86,9 +87,10 @@ class Wrapped:
                 arrival.apply(found, one)
                 if arrival.KEY in found and scope["method"] not in idempotency.SAFE:
                     one.idempotency, one.source = await idempotency.read(scope, receive, setup.principal(scope))
-            if tracker.entering is not None:
+            app = self.app if tracker.static is None else self._asked(scope["path"], tracker.static)
+            if tracker.entering is not None and app is self.app:
                 await tracker.entering(one)
-            await self.app(scope, one.receive, one.send)
+            await app(scope, one.receive, one.send)
             if not one.has_responded:
                 await one.finish()
         except BaseException as error:  # noqa: BLE001 - raised again unless it is ours to answer
@@ -98,6 +100,10 @@ class Wrapped:
                 one.close()
             tracker.leave(one)
             request.leave(token)
+
+    def _asked(self, path: str, static: serving.Static) -> protocol.App:
+        """Who answers for this path."""
+        return static.serve if path.startswith(static.path) else self.app
 
     def _answer_at_the_door(self, scope: protocol.Scope) -> answers.Answer | None:
         """The answer to what does not reach the app: health checks, and more requests than there is room for."""

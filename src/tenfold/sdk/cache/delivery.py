@@ -10,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from tenfold import errors, position
 from tenfold.sdk import counters
 from tenfold.sdk.cache import channel, table
 from tenfold.sdk.cache.following import OVERDUE_SECONDS
-from tenfold.sdk.db import connect, primary, tokens, transaction
+from tenfold.sdk.db import connect, outgoing, primary, tokens, transaction
 
 log = logging.getLogger("tenfold.cache")
 
@@ -35,15 +35,7 @@ KEEP_ROWS = 250_000
 PRUNE_SECONDS = 60.0
 """How often one process deletes old rows, about."""
 
-PARTING_SECONDS = 0.5
-"""How long a process that stops still tells and marks."""
-
-RECORD = """
-insert into tenfold.invalidation (id, slots) values ($1, $2)
-returning case when current_setting('synchronous_commit') = 'off'
-               then set_config('synchronous_commit', 'local', true) end
-"""
-"""A commit that is not flushed when it returns is beyond the position that is read then, and so beyond its floor."""
+RECORD = f"insert into tenfold.invalidation (id, slots) values ($1, $2) returning {outgoing.FLUSHED}"
 
 MARK = """
 update tenfold.invalidation as row set floor_timeline = told.timeline, floor_lsn = '0/0'::pg_lsn + told.lsn::numeric
@@ -86,8 +78,8 @@ class Delivery:
         self._caught_short = caught_short
         self.channel: channel.Channel | None = None
         """How the other processes are told."""
-        self._telling = _Behind("tell", self._tell)
-        self._marking = _Behind("mark", self._mark)
+        self._telling = outgoing.Behind("cache-tell", self._tell)
+        self._marking = outgoing.Behind("cache-mark", self._mark)
         self._prune_at = math.inf
 
     async def invalidate(self, tx: transaction.Transaction, *, tags: Sequence[str], keys: Sequence[str]) -> None:
@@ -145,7 +137,7 @@ class Delivery:
             return
         self._prune_at = now + PRUNE_SECONDS * (0.5 + random.random())  # noqa: S311
         oldest = tokens.oldest_of(max(0.0, time.time() - KEEP_SECONDS))
-        await self._write(PRUNE, oldest, KEEP_ROWS, KEEP_SECONDS)
+        await outgoing.write(self._shards, self._floors.shard, PRUNE, oldest, KEEP_ROWS, KEEP_SECONDS)
 
     async def stop(self) -> None:
         """Tell and mark what is left, for a moment; what is not, another process tells again."""
@@ -161,7 +153,7 @@ class Delivery:
         rows = [(row, told.floor[0]) for told in batch for row in told.rows]
         ids, timelines, lsns = zip(*((row, at.timeline, at.lsn) for row, at in rows), strict=True)
         try:
-            await self._write(MARK, ids, timelines, lsns)
+            await outgoing.write(self._shards, self._floors.shard, MARK, ids, timelines, lsns)
         except (errors.TenfoldError, *connect.ANSWERS) as error:
             log.debug("%d invalidations will be delivered again: %s", len(rows), error)
 
@@ -174,18 +166,6 @@ class Delivery:
             await self.channel.tell([(at, slots)], OVERDUE_SECONDS)
         ids = [row["id"] for row in found]
         await lease.connection.execute(MARK, ids, [at.timeline] * len(ids), [at.lsn] * len(ids))
-
-    async def _write(self, statement: str, *args: Any) -> None:
-        """One statement on the primary, as its own transaction: repeating it would do no harm."""
-        lease = await self._shards.primary(
-            self._floors.shard, asyncio.get_running_loop().time() + transaction.ANSWER_SECONDS
-        )
-        try:
-            await lease.connection.execute(statement, *args, timeout=transaction.ANSWER_SECONDS)
-        except BaseException:
-            lease.discard()
-            raise
-        await lease.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,35 +185,6 @@ class _Committed:
 
     async def __call__(self, at: position.Position | None) -> None:
         await self._delivery.committed(self.rows, at)
-
-
-class _Behind:
-    """Work that nobody waits for: as much at once as has come together meanwhile."""
-
-    def __init__(self, name: str, work: Callable[[list[_Told]], Awaitable[None]]) -> None:
-        self._name = name
-        self._work = work
-        self._waiting: list[_Told] = []
-        self._task: asyncio.Task[None] | None = None
-
-    def add(self, *more: _Told) -> None:
-        """Do this too."""
-        self._waiting += more
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"tenfold-cache-{self._name}")
-
-    async def stop(self) -> None:
-        """Finish, for a moment."""
-        task, self._task = self._task, None
-        if task is not None:
-            await asyncio.wait([task], timeout=PARTING_SECONDS)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            await self._work(batch)
 
 
 def slots_of(tags: Sequence[str], keys: Sequence[str]) -> list[int]:

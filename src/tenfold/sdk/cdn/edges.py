@@ -25,7 +25,229 @@ Anything but 200 is no acknowledgement: 400 for what was not understood, 403 for
 The ordinary port of an edge answers PURGE with 405, and never looks at these headers.
 
 An app's response says what an edge may do with it in `CDN-Cache-Control` (RFC 9213: `max-age=60,
-stale-while-revalidate=30`, or `no-store`) and its tags in `Surrogate-Key`, words with one space between two, 8,000 bytes
-at most. The edge takes both away before a client sees the response. A request that carries a cookie whose name begins
-with SERVICE-edge, or the header X-Tenfold-Position, goes to a web server without passing an edge.
+stale-while-revalidate=30`, or `no-store`) and its tags in `Surrogate-Key`, words with one space between two, 8,000
+bytes at most. The edge takes both away before a client sees the response. A request that carries a cookie whose name
+begins with SERVICE-edge, or the header X-Tenfold-Position, goes to a web server without passing an edge.
 """
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tenfold import bindings
+from tenfold.sdk import counters
+from tenfold.sdk.cdn import purges
+
+log = logging.getLogger("tenfold.cdn")
+
+ANSWER_SECONDS = 1.0
+"""An edge that has not acknowledged within this has not acknowledged."""
+
+HEAD_BYTES = 16 * 1024
+"""An answer whose head is longer is not one of ours."""
+
+MOST_BODY_BYTES = 64 * 1024
+
+GONE = "nothing listens at its address"
+
+
+class RefusedError(Exception):
+    """An edge has answered something else than 200, or no HTTP at all. Never leaves this module."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Somebody who wants an edge to have forgotten something."""
+
+    wanted: Sequence[purges.Purge]
+    done: "asyncio.Future[bool]"
+
+
+class Edge:
+    """One edge. Purges that come while one is on its way go together with the next one."""
+
+    def __init__(self, where: bindings.EdgeNode, key: str, *, is_near: bool) -> None:
+        self.where = where
+        self.key = key
+        self._is_near = is_near
+        self.trouble = ""
+        """Why the last purge was not acknowledged; empty: it was."""
+        self._waiting: list[_Waiting] = []
+        self._task: asyncio.Task[None] | None = None
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def purge(self, wanted: Sequence[purges.Purge], seconds: float) -> bool:
+        """Whether it has acknowledged within so many seconds; if not it is told nevertheless."""
+        loop = asyncio.get_running_loop()
+        one = _Waiting(wanted, loop.create_future())
+        self._waiting.append(one)
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._run(), name=f"tenfold-cdn-{self.where.name}")
+        done, _ = await asyncio.wait([one.done], timeout=seconds)
+        return bool(done) and one.done.result()
+
+    def abandon(self) -> None:
+        """Close its connection; who still waits is told that it did not acknowledge."""
+        if self._task is not None:
+            self._task.cancel()
+        self._disconnect()
+
+    async def stop(self) -> None:
+        """`abandon`, and wait until that is done."""
+        self.abandon()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        batch: list[_Waiting] = []
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                is_done = await self._tell([purge for one in batch for purge in one.wanted])
+                _answer(batch, is_done=is_done)
+        finally:
+            _answer([*batch, *self._waiting], is_done=False)
+
+    async def _tell(self, wanted: list[purges.Purge]) -> bool:
+        """Whether it has acknowledged all of it. With nothing at its address it holds nothing: that counts, unless
+        it is in another region: then it may be the way there that is gone."""
+        before = self.trouble
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._say_all(wanted)
+            self.trouble = ""
+        except ConnectionRefusedError as error:
+            if self._is_near:
+                self.trouble = GONE
+                self._disconnect()
+            else:
+                self._failed(str(error))
+        except TimeoutError:
+            self._failed(f"no answer within {ANSWER_SECONDS:g} s")
+        except (OSError, EOFError, RefusedError) as error:
+            self._failed(str(error) or type(error).__name__)
+        if self.trouble != before:
+            log.log(*_news(self.where.name, self.trouble))
+        return self.trouble in ("", GONE)
+
+    async def _say_all(self, wanted: list[purges.Purge]) -> None:
+        for purge in purges.together(wanted):
+            for name, words in purges.lines(purge):
+                await self._say(self._head(purge, f"{name}: {words}"))
+                counters.add("cdn.purges_acknowledged")
+
+    async def _say(self, head: bytes) -> None:
+        """One request and its acknowledgement; a connection that was kept and is gone meanwhile is opened anew."""
+        if self._streams is not None:
+            with suppress(ConnectionError, EOFError):
+                await self._ask(*self._streams, head)
+                return
+            self._disconnect()
+        self._streams = await asyncio.open_connection(self.where.host, self.where.port, limit=HEAD_BYTES)
+        await self._ask(*self._streams, head)
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> None:
+        writer.write(head)
+        await writer.drain()
+        try:
+            answer = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError as error:
+            raise RefusedError("an answer without end found, HTTP expected") from error
+        status, fields = _parsed(answer)
+        length = fields.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > MOST_BODY_BYTES:
+            raise RefusedError(f"status {status} with a body of {length[:20]!r} bytes found, a short one expected")
+        body = await reader.readexactly(int(length))
+        if status != 200:
+            reason = body.decode("latin-1").strip()[:80]
+            raise RefusedError(f"status {status} found ({reason}), 200 expected")
+        if fields.get(b"connection", b"").lower() == b"close":
+            self._disconnect()
+
+    def _head(self, purge: purges.Purge, line: str) -> bytes:
+        how = "soft" if purge.is_soft else "hard"
+        said = ("PURGE / HTTP/1.1", f"Host: {self.where.name}", f"Tenfold-Key: {self.key}", f"Tenfold-Purge: {how}")
+        return "\r\n".join((*said, line, "", "")).encode("ascii")
+
+    def _failed(self, trouble: str) -> None:
+        self.trouble = trouble
+        counters.add("cdn.purges_unacknowledged")
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._streams is not None:
+            self._streams[1].transport.abort()
+            self._streams = None
+
+
+class Edges:
+    """Every edge that may hold something, of every region."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Edge] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_name)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The edges' names."""
+        return frozenset(self._by_name)
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """By edge why its last purge was not acknowledged."""
+        return {name: edge.trouble for name, edge in self._by_name.items() if edge.trouble}
+
+    def update(self, bound: bindings.Cdn, region: str) -> None:
+        """Follow the bindings: who joins is told from now on, who is no longer named holds nothing any more."""
+        wanted = {node.name: node for node in bound.nodes}
+        for name, edge in list(self._by_name.items()):
+            if wanted.get(name) != edge.where:
+                self._by_name.pop(name).abandon()
+        for name, node in wanted.items():
+            known = self._by_name.get(name)
+            if known is None:
+                self._by_name[name] = Edge(node, bound.key, is_near=node.region == region)
+            else:
+                known.key = bound.key
+
+    async def tell(
+        self, wanted: Sequence[purges.Purge], seconds: float = 2 * ANSWER_SECONDS, only: Collection[str] | None = None
+    ) -> frozenset[str]:
+        """Purge at every edge, or at those of `only`, at once; returns who has not acknowledged in time."""
+        asked = [edge for name, edge in self._by_name.items() if only is None or name in only]
+        answers = await asyncio.gather(*(edge.purge(wanted, seconds) for edge in asked))
+        return frozenset(edge.where.name for edge, is_done in zip(asked, answers, strict=True) if not is_done)
+
+    async def stop(self) -> None:
+        """Close every connection. Twice is once."""
+        edges, self._by_name = list(self._by_name.values()), {}
+        await asyncio.gather(*(edge.stop() for edge in edges))
+
+
+def _answer(batch: list[_Waiting], *, is_done: bool) -> None:
+    for one in batch:
+        if not one.done.done():
+            one.done.set_result(is_done)
+
+
+def _parsed(head: bytes) -> tuple[int, dict[bytes, bytes]]:
+    """The status and the fields of an answer's head."""
+    first, *rest = head.split(b"\r\n")
+    version, _, said = first.partition(b" ")
+    if not version.startswith(b"HTTP/1.") or not said[:3].isdigit():
+        raise RefusedError(f"{first[:40]!r} found, HTTP expected")
+    pairs = (line.partition(b":") for line in rest if line)
+    return int(said[:3]), {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _news(name: str, trouble: str) -> tuple[int, str]:
+    """What the log hears when an edge's state is another one than before."""
+    if not trouble:
+        return logging.INFO, f"edge {name}: acknowledges purges"
+    if trouble == GONE:
+        return logging.INFO, f"edge {name}: {GONE}: it keeps nothing that could be old"
+    return logging.WARNING, f"edge {name}: a purge was not acknowledged ({trouble}); it is sent again until it is"

@@ -1,7 +1,7 @@
-"""What leaves the database with a commit: messages, and the news that something cached is stale.
+"""What leaves the database with a commit: messages, and the news that something cached is stale, here or at the edges.
 
-`Transaction` is made of it. Who takes them is set by `sdk/service`: `sdk/queue` and `sdk/cache`, which are built on
-this package and which it therefore never imports.
+`Transaction` is made of it. Who takes them is set by `sdk/service`: `sdk/queue`, `sdk/cache` and `sdk/cdn`, which are
+built on this package and which it therefore never imports.
 """
 
 from collections.abc import Sequence
@@ -37,18 +37,27 @@ class Invalidator(Protocol):
     async def invalidate(self, tx: "Transaction", *, tags: Sequence[str], keys: Sequence[str]) -> None: ...
 
 
+class Purger(Protocol):
+    """Records in the transaction what edges must forget, and tells them once it is committed."""
+
+    async def purge(
+        self, tx: "Transaction", *, tags: Sequence[str], urls: Sequence[str], everything: bool, soft: bool
+    ) -> None: ...
+
+
 class Takers:
     """Who takes what leaves with a commit. None: nobody does, and to try is a mistake."""
 
-    __slots__ = ("invalidator", "publisher")
+    __slots__ = ("invalidator", "publisher", "purger")
 
     def __init__(self) -> None:
         self.publisher: Publisher | None = None
         self.invalidator: Invalidator | None = None
+        self.purger: Purger | None = None
 
 
 class Outward:
-    """`tx.publish` and `tx.invalidate`: with the transaction, or not at all."""
+    """`tx.publish`, `tx.invalidate` and `tx.purge`: with the transaction, or not at all."""
 
     __slots__ = ()
 
@@ -91,3 +100,23 @@ class Outward:
         if self._takers.invalidator is None:
             raise errors.MisuseError("tx.invalidate: found on a database without a cache; use the `tf.db` of a Tenfold")
         await self._takers.invalidator.invalidate(cast("Transaction", self), tags=tags, keys=keys)
+
+    async def purge(
+        self,
+        *,
+        tags: Sequence[str] = (),
+        urls: Sequence[str] = (),
+        everything: bool = False,
+        soft: bool = False,
+    ) -> None:
+        """Let every edge forget what carries one of these tags, or these URLs, if and when this transaction commits.
+
+        `soft` lets an edge serve what it has once more while it fetches anew. This session bypasses the edges until
+        each has acknowledged. Costs one round trip; without edges nothing. Raises `MisuseError` for what is no tag or
+        URL.
+        """
+        if self._takers.purger is None:
+            raise errors.MisuseError("tx.purge: found on a database without a CDN; use the `tf.db` of a Tenfold")
+        await self._takers.purger.purge(
+            cast("Transaction", self), tags=tags, urls=urls, everything=everything, soft=soft
+        )
