@@ -27,12 +27,14 @@ PARAMETERS = {
     "shortlived": "0",
     # Nobody reads the log of every request: it lies in a file that is written all the time.
     "vsl_space": "1m",
-    "vsl_mask": "-Hit,-VCL_call,-VCL_return,-Hash",
     # Longer than the front door keeps an idle connection: it closes first.
     "timeout_idle": "30s",
     # An origin that refused a connection is tried again by the next request: it may have opened since.
     "backend_remote_error_holddown": "0",
     "backend_local_error_holddown": "0",
+    # A large answer may drive out many small ones.
+    "nuke_limit": "10000",
+    "vcc_allow_inline_c": "on",
     "thread_pools": "2",
     "thread_pool_min": "20",
 }

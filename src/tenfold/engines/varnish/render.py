@@ -12,7 +12,7 @@ from tenfold import engines
 from tenfold.engines.varnish import settings
 
 VCL = "edge.vcl"
-PARTS = ("edge.vcl", "keeping.vcl", "purging.vcl")
+PARTS = ("edge.vcl", "floors.vcl", "keeping.vcl", "purging.vcl")
 START = "start.cli"
 SECRET = "secret"  # noqa: S105 - a file's name
 
