@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from support import simulated_sizes
 from support.simulated_world import READY, STARTING, STOPPED, Copy, Server, ServerState, World
 from tenfold.planning import plan, releases, steps
 from tenfold.topology import layout, tiers
@@ -36,6 +37,8 @@ class Stage:
         self.wanted = layout.layout(topology)
         self.revisions = revisions
         self.released = released
+
+        self.size = (topology.database.memory_bytes, topology.database.max_connections)
 
     def server(self, name: str) -> Server:
         server = self.world.servers[name]
@@ -81,6 +84,7 @@ class Stage:
         if name in ("postgres", "patroni"):
             copy = self.world.copies[server]
             assert copy.is_patronis == (name == "patroni"), f"{name} does not run the copy on {server}"
+            simulated_sizes.started(self, copy)
         if name == "haproxy" and not self.world.runs(server, name):
             self.world.doors[server] = {one.name for one in self.wanted.running("granian")}
             self.world.door_revisions[server] = self.revisions.get((server, name), "")
@@ -190,7 +194,7 @@ class Stage:
     def initialise(self, step: steps.InitialiseDatabase) -> Moments:
         assert not self.world.copies, "there is data already"
         yield
-        self.world.copies[step.server] = Copy(step.server)
+        self.world.copies[step.server] = Copy(step.server, size=self.size)
         self.set(step.server, "postgres", STOPPED)
         yield
         self.set(step.server, "postgres", READY)
@@ -201,7 +205,10 @@ class Stage:
         self.world.copies.pop(step.target, None)
         self.server(step.target).processes.pop("patroni", None)
         yield
-        self.world.copies[step.target] = Copy(step.target, source.timeline, source.writes, is_standby=True)
+        assert self.size[1] >= source.size[1], "a standby with fewer connections does not start"
+        self.world.copies[step.target] = Copy(
+            step.target, source.timeline, source.writes, is_standby=True, size=self.size
+        )
         self.set(step.target, "postgres", STOPPED)
         yield
         self.set(step.target, "postgres", READY)
@@ -233,6 +240,7 @@ class Stage:
         self.set(step.server, "patroni", STARTING)
         yield
         copy.is_patronis = True
+        simulated_sizes.share(self)
         del self.server(step.server).processes["postgres"]
         self.set(step.server, "patroni", READY)
         yield
@@ -244,6 +252,7 @@ class Stage:
         assert not self.world.is_synchronous, "commits would wait for ever"
         yield
         copy.is_patronis = False
+        self.world.shared_size = (0, 0)
         del self.server(step.server).processes["patroni"]
         self.set(step.server, "postgres", READY)
         yield
@@ -259,7 +268,9 @@ class Stage:
             yield
         for name in step.servers:
             timeline, writes = primary.timeline, primary.writes
-            self.world.copies[name] = Copy(name, timeline, writes, is_standby=True, is_patronis=True)
+            simulated_sizes.share(self)
+            size = (self.size[0], max(self.world.shared_size[1], primary.size[1]))
+            self.world.copies[name] = Copy(name, timeline, writes, is_standby=True, is_patronis=True, size=size)
             self.set(name, "patroni", READY)
             yield
 
@@ -270,9 +281,11 @@ class Stage:
             source.is_fenced = True
             yield
             target.writes = source.writes
-            source.is_standby, source.is_fenced = True, False
-            target.is_standby = False
+            source.is_standby, target.is_standby = True, False
             target.timeline += 1
+            source.size = self.world.shared_size
+            yield
+            source.is_fenced = False
         yield
 
     def remove_replicas(self, step: steps.RemoveReplicas) -> Moments:
@@ -365,6 +378,8 @@ ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Moments]] = {
     steps.ReleaseDatabase: Stage.release,
     steps.JoinReplicas: Stage.join,
     steps.SwitchOver: Stage.switch_over,
+    steps.RestartReplica: simulated_sizes.restart_replica,
+    steps.RestartPrimary: simulated_sizes.restart_primary,
     steps.RemoveReplicas: Stage.remove_replicas,
     steps.ChangeSynchronous: Stage.change_synchronous,
     steps.PublishBindings: Stage.publish,
@@ -431,6 +446,9 @@ def assert_arrived(world: World, topology: tiers.Topology) -> None:
     assert not world.primary.is_fenced
     assert len(homes) - 1 == len([copy for copy in world.copies.values() if world.is_following(copy)])
     assert topology.database.synchronous == world.is_synchronous
+    size = (topology.database.memory_bytes, topology.database.max_connections)
+    assert {size} == {copy.size for copy in world.copies.values()}
+    assert not any(copy.is_fenced for copy in world.copies.values())
     web = {server.name for server in wanted.running("granian")}
     assert all(web == world.doors[door.name] for door in wanted.balancers)
     assert_told(world, topology)

@@ -19,6 +19,9 @@ READY, STARTING, STOPPED = ProcessState.READY, ProcessState.STARTING, ProcessSta
 Cluster = tuple[str, ...]
 """Servers that count themselves to one cache or queue: in a cache the first half are primaries."""
 
+Size = tuple[int, int]
+"""Memory in bytes, and connections."""
+
 Place = Literal["database", "client"] | Cluster
 """What holds sessions or messages. A client holds its own: a token, or a memory that its balancer leads it to."""
 
@@ -33,6 +36,10 @@ class Copy:
     is_standby: bool = False
     is_fenced: bool = False
     is_patronis: bool = False
+    size: "Size" = (0, 0)
+    """What it was started with."""
+    is_restarting: bool = False
+    """In the hands of its Patroni, which leads meanwhile if it led before."""
 
 
 @dataclass
@@ -67,6 +74,8 @@ class World:
     door_edges: dict[str, set[str]] = field(default_factory=dict)
     """By front door, the edges that it gives requests to."""
     witnesses: set[str] = field(default_factory=set)
+    shared_size: Size = (0, 0)
+    """What Patroni's members share: the next of them that starts gets it."""
     is_synchronous: bool = False
     acknowledged: int = 0
     published: tuple[str, ...] = ()
@@ -112,7 +121,7 @@ class World:
         return {server for server, one in self.servers.items() if one.processes.get(name) is READY and one.has_power}
 
     def is_up(self, copy: Copy) -> bool:
-        return self.runs(copy.server, "patroni" if copy.is_patronis else "postgres")
+        return self.runs(copy.server, "patroni" if copy.is_patronis else "postgres") and not copy.is_restarting
 
     @property
     def primaries(self) -> list[Copy]:
@@ -217,6 +226,8 @@ class World:
         for server in self.running_or_starting("etcd"):
             self.servers[server].processes["etcd"] = READY if self.has_coordination else STARTING
         members = [copy for copy in self.copies.values() if copy.is_patronis and self.is_up(copy)]
+        if any(one.is_restarting and not one.is_standby for one in self.copies.values()):
+            return  # its Patroni still holds the key
         for copy in members:
             copy.is_standby |= copy.writes < self.acknowledged  # it never held the leader's key with these
         leaders = [copy for copy in members if not copy.is_standby]
@@ -246,6 +257,7 @@ class World:
             if self.is_following(copy):
                 copy.timeline = primary.timeline
                 copy.writes = primary.writes
+                assert copy.size[1] >= primary.size[1], f"{copy.server} has fewer connections than its primary"
         self.witnesses = {
             copy.server for copy in self.copies.values() if self.is_synchronous and self.is_following(copy)
         }
@@ -329,7 +341,7 @@ class World:
             snapshot.Process(
                 name,
                 name,
-                self._state(one, state),
+                self._state(one, name, state),
                 revision=one.revisions.get(name, ""),
                 release=one.release if name in layout.APP_ENGINES else "",
             )
@@ -339,7 +351,10 @@ class World:
             one.spec.name, one.spec.region, one.spec.tier, one.spec.address(NETWORK), one.state, processes
         )
 
-    def _state(self, server: Server, state: ProcessState) -> ProcessState:
+    def _state(self, server: Server, name: str, state: ProcessState) -> ProcessState:
+        copy = self.copies.get(server.spec.name)
+        if name == "patroni" and copy is not None and copy.is_restarting and state is READY:
+            return ProcessState.UNREADY
         if server.state is ServerState.RUNNING or state is STOPPED:
             return state
         return ProcessState.FAILED
@@ -357,6 +372,9 @@ class World:
             timeline=copy.timeline if is_told else 0,
             lsn=copy.writes if is_told else 0,
             is_streaming=self.is_following(copy),
+            is_fenced=is_up and copy.is_fenced,
+            memory_bytes=copy.size[0] if is_up else 0,
+            max_connections=copy.size[1] if is_up else 0,
             last_manager=manager if self.tells_stopped else "",  # type: ignore[arg-type]
         )
 

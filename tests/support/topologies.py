@@ -47,6 +47,13 @@ TOPOLOGIES = {
     "three balancers, replicated": topology(
         balancer={"servers": 3}, web={"servers": 3}, database={"replicas": 2, "synchronous": True}
     ),
+    "a larger database": topology(
+        **BALANCED, database={"replicas": 2, "synchronous": True, "memory": 256 * 1024**2, "max_connections": 400}
+    ),
+    "a plain database, larger": topology(
+        database={"placement": "own", "memory": 256 * 1024**2, "max_connections": 400}
+    ),
+    "one server, smaller": topology(database={"memory": 64 * 1024**2, "max_connections": 100}),
     "a group": topology(
         balancer={"servers": 2, "route": [{"path": "/api/", "group": "api"}]},
         web={"servers": 2},

@@ -96,6 +96,8 @@ class DatabaseNode:
     is_reachable: bool
     accepts_writes: bool = False
     """A primary whose new transactions may write (false while it is fenced for a switch)."""
+    is_fenced: bool = False
+    """New transactions are read-only, on a standby too: a switch was prepared there."""
     timeline: int = 0
     lsn: int = 0
     """Flushed (primary) or replayed (standby)."""
@@ -105,6 +107,10 @@ class DatabaseNode:
     """Who ran it last, when nobody does now; empty: unknown."""
     connections: int = 0
     """Sessions of clients."""
+    memory_bytes: int = 0
+    """The memory (`shared_buffers`) that it runs with; 0: unknown, it does not run."""
+    max_connections: int = 0
+    """The connections that it runs with; 0: unknown."""
     lag_bytes: int | None = None
     """A standby's: what it has not replayed of what the primary has flushed; None: not known."""
     lag_milliseconds: float | None = None

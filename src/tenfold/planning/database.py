@@ -5,7 +5,7 @@ one situation and returns one step or None. It never relies on what was done bef
 """
 
 from tenfold.observation import snapshot
-from tenfold.planning import steps, telling
+from tenfold.planning import resizing, steps, telling
 from tenfold.planning.situation import Situation
 
 
@@ -103,10 +103,14 @@ def _was_cut_short(now: Situation, source: str) -> bool:
 
 
 def let_write_again(now: Situation) -> steps.Step | None:
-    """No primary holds its writes, unless the switch they wait for is the next thing to come."""
-    if now.primary is None or now.primary.accepts_writes or now.is_ready_to_switch:
-        return None
-    return steps.UnfenceDatabase(server=now.primary.server, reason="a switch that was cut short holds its writes")
+    """No primary holds its writes, unless the switch they wait for is the next thing to come; nor does a replica of
+    Patroni's that was the primary when a switch was cut short, and may be it again."""
+    reason = "a switch that was cut short holds its writes"
+    if now.primary is not None and not now.primary.accepts_writes and not now.is_ready_to_switch:
+        return steps.UnfenceDatabase(server=now.primary.server, reason=reason)
+    fenced = [node.server for node in now.there.databases if node.is_fenced and node.role == "standby"]
+    patronis = [name for name in fenced if (node := now.there.database(name)) and node.manager == "patroni"]
+    return steps.UnfenceDatabase(server=patronis[0], reason=reason) if patronis else None
 
 
 def publish(now: Situation) -> steps.Step | None:
@@ -253,17 +257,6 @@ def migrate(now: Situation) -> steps.Step | None:
     return steps.Migrate(reason="migrations that have not run come before code that expects them")
 
 
-def replace_databases(now: Situation) -> steps.Step | None:
-    """Coordination and databases run with the wanted settings; the primary is the last to be restarted."""
-    primary = now.primary.server if now.primary else ""
-    homes = sorted(now.homes, key=lambda name: name == primary)
-    targets = now.outdated("etcd", now.coordinators)
-    targets += now.outdated("patroni", homes) + now.outdated("postgres", homes)
-    if not targets:
-        return None
-    return steps.ReplaceProcesses(targets=targets, reason="their settings have changed")
-
-
 RULES = (
     give_power,
     start_coordination,
@@ -272,6 +265,7 @@ RULES = (
     let_write_again,
     publish,
     relax_synchronous,
+    resizing.lower_before_copy,
     copy_primary,
     take_over,
     restart_members,
@@ -281,7 +275,7 @@ RULES = (
     switch_over,
     remove_replicas,
     release,
+    *resizing.RULES,
     migrate,
-    replace_databases,
 )
 """In this order: what comes first must hold before what comes later is looked at."""

@@ -95,6 +95,8 @@ def _started(there: Snapshot, servers: list[str], now: Situation) -> tuple[snaps
 def _running(node: snapshot.DatabaseNode, now: Situation) -> snapshot.DatabaseNode:
     manager = now.manager_of(node)
     node = replace(node, manager=manager, is_reachable=True)
+    if manager == "postgres":
+        node = _resized(node, now, 0)
     if now.primary is not None and now.primary.server == node.server:
         return node
     if now.primary is not None:
@@ -166,7 +168,7 @@ def _set_process(
 def _initialise(step: steps.InitialiseDatabase, now: Situation) -> Snapshot:
     there = _set_processes(now, [(step.server, "postgres")], ProcessState.READY)
     node = snapshot.DatabaseNode(step.server, 0, "postgres", "primary", True, accepts_writes=True, timeline=1)
-    return replace(there, databases=(*there.databases, node))
+    return replace(there, databases=(*there.databases, _resized(node, now, 0)))
 
 
 def _copy(step: steps.CopyDatabase, now: Situation) -> Snapshot:
@@ -180,9 +182,11 @@ def _join(step: steps.JoinReplicas, now: Situation) -> Snapshot:
 def _with_standbys(now: Situation, servers: Iterable[str], manager: snapshot.Manager) -> Snapshot:
     servers = tuple(servers)
     there = _set_processes(now, [(name, manager) for name in servers], ProcessState.READY)
-    timeline = now.primary.timeline if now.primary else 0
+    timeline, least = (now.primary.timeline, now.primary.max_connections) if now.primary else (0, 0)
     standbys = [
-        snapshot.DatabaseNode(name, 0, manager, "standby", True, timeline=timeline, is_streaming=True)
+        _resized(
+            snapshot.DatabaseNode(name, 0, manager, "standby", True, timeline=timeline, is_streaming=True), now, least
+        )
         for name in servers
     ]
     return replace(there, databases=(*(one for one in there.databases if one.server not in servers), *standbys))
@@ -203,8 +207,9 @@ def _promoted(there: Snapshot, now: Situation, source: str, target: str, *, is_s
     assert new is not None, "a switch has a target"
     timeline = max(old.timeline, new.timeline) + 1
     new = replace(new, role="primary", accepts_writes=True, is_streaming=False, timeline=timeline)
-    if is_source_running:
-        old = replace(old, role="standby", accepts_writes=False, is_streaming=True, timeline=timeline)
+    if is_source_running:  # restarted by Patroni with what the others have
+        old = replace(old, role="standby", accepts_writes=False, is_fenced=False, is_streaming=True, timeline=timeline)
+        old = replace(old, memory_bytes=new.memory_bytes, max_connections=new.max_connections)
     else:
         old = _stopped(old, now)
     others = (one for one in there.databases if one.server not in (source, target))
@@ -212,10 +217,26 @@ def _promoted(there: Snapshot, now: Situation, source: str, target: str, *, is_s
 
 
 def _unfence(step: steps.UnfenceDatabase, now: Situation) -> Snapshot:
+    databases = (_unfenced(node) if node.server == step.server else node for node in now.there.databases)
+    return replace(now.there, databases=tuple(databases))
+
+
+def _unfenced(node: snapshot.DatabaseNode) -> snapshot.DatabaseNode:
+    return replace(node, is_fenced=False, accepts_writes=node.role == "primary")
+
+
+def _restart(step: steps.RestartReplica | steps.RestartPrimary, now: Situation) -> Snapshot:
     databases = (
-        replace(node, accepts_writes=True) if node.server == step.server else node for node in now.there.databases
+        _unfenced(_resized(node, now, 0)) if node.server == step.server else node for node in now.there.databases
     )
     return replace(now.there, databases=tuple(databases))
+
+
+def _resized(node: snapshot.DatabaseNode, now: Situation, least_connections: int) -> snapshot.DatabaseNode:
+    """A database that was started with the wanted settings. Patroni gives no standby less than its primary has."""
+    wanted = now.topology.database
+    most = wanted.max_connections if node.manager == "postgres" else max(wanted.max_connections, least_connections)
+    return replace(node, memory_bytes=wanted.memory_bytes, max_connections=most)
 
 
 def _take_over(step: steps.TakeOverDatabase, now: Situation) -> Snapshot:
@@ -302,6 +323,8 @@ _EFFECTS: dict[type[steps.Step], Callable[[Any, Situation], Snapshot]] = {
     steps.ReleaseDatabase: _release,
     steps.JoinReplicas: _join,
     steps.SwitchOver: _switch_over,
+    steps.RestartReplica: _restart,
+    steps.RestartPrimary: _restart,
     steps.RemoveReplicas: _remove_replicas,
     steps.ChangeSynchronous: _change_synchronous,
     steps.PublishBindings: _publish,

@@ -10,11 +10,14 @@ from typing import Any
 
 from tenfold import errors
 from tenfold.observation import snapshot as snapshots
-from tenfold.planning import carrying, database, effects, leaving, releases, serving, steps
+from tenfold.planning import carrying, database, effects, leaving, releases, resizing, serving, steps
 from tenfold.planning.situation import Situation
 from tenfold.topology import layout, tiers
 
-RULES = (*database.RULES, *carrying.RULES, *serving.RULES, *carrying.EMPTYING, *leaving.RULES)
+RULES = (
+    *(*database.RULES, *carrying.RULES, *serving.RULES, *carrying.EMPTYING, *leaving.RULES),
+    *resizing.LAST,
+)
 """The first rule that finds work gives the next step: start before stop, data before code, code before requests."""
 
 MOST_STEPS = 500
@@ -88,6 +91,8 @@ def _notes(last: Situation) -> tuple[str, ...]:
         notes.append(_note_without_primary(last))
     elif not last.has_settled:
         notes.append(f"the database stays on {last.primary.server}: {', '.join(last.homes)} cannot take it now")
+    if reason := resizing.waiting(last):
+        notes.append(reason)
     return tuple(notes)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tenfold.observation import snapshot
+from tenfold.topology import units
 
 Target = tuple[str, str]
 """A process: (server, process name)."""
@@ -160,6 +161,37 @@ class SwitchOver(Step):
     @property
     def title(self) -> str:
         return f"switch the primary over from {self.source} to {self.target}; writes wait meanwhile"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartReplica(Step):
+    """Restart one replica with other memory or connections, and wait until it streams and has caught up."""
+
+    server: str
+    memory_bytes: int
+    max_connections: int
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "restart it with the former settings"
+
+    @property
+    def title(self) -> str:
+        return f"restart the replica on {self.server} with {_resources(self.memory_bytes, self.max_connections)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartPrimary(Step):
+    """Hold new writes, end those in flight, restart the primary where it is with other memory or connections."""
+
+    server: str
+    memory_bytes: int
+    max_connections: int
+    risk: ClassVar[Risk] = "medium"
+    undo: ClassVar[str] = "restart it with the former settings"
+
+    @property
+    def title(self) -> str:
+        resources = _resources(self.memory_bytes, self.max_connections)
+        return f"restart the primary on {self.server} with {resources}; what needs it waits meanwhile"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +365,10 @@ class RemoveServers(Step):
     @property
     def title(self) -> str:
         return f"remove servers {', '.join(self.servers)}"
+
+
+def _resources(memory_bytes: int, max_connections: int) -> str:
+    return f"{units.size(memory_bytes)} of memory and {max_connections} connections"
 
 
 def _few(names: tuple[str, ...]) -> str:

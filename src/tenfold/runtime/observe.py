@@ -99,10 +99,13 @@ class Observer:
             role=told.role if told else "",
             is_reachable=facts is not None,
             accepts_writes=facts.accepts_writes if facts else False,
+            is_fenced=facts.is_fenced if facts else False,
             timeline=told.timeline if told else 0,
             lsn=told.lsn if told else 0,
             is_streaming=facts.is_streaming if facts else False,
             connections=facts.connections if facts else 0,
+            memory_bytes=facts.memory_bytes if facts else 0,
+            max_connections=facts.max_connections if facts else 0,
             synchronous_standbys=facts.synchronous_standbys if facts else 0,
         )
 

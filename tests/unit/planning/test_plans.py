@@ -51,6 +51,8 @@ def happen(world: simulated_world.World, event: str, after: Any) -> None:
         case ["fail", "over", "to", server]:
             for name, copy in world.copies.items():
                 copy.is_standby, copy.timeline = name != server, 2
+        case ["fence", server]:
+            world.copies[server].is_fenced = True
         case ["return", "of", server]:
             world.servers[server].processes["postgres"] = simulated_world.READY
         case ["stop", "after", count, "moments", "of", kind]:

@@ -6,6 +6,7 @@ The orders in which the runtime asks (`postgres.` is the other adapter's admin):
                   `postgres` (it runs on as Patroni's), is_leader
     more copies   start Patroni on each new server (clear_after_power_cut went before); is_streaming for each
     switch over   postgres.checkpoint(leader), switch_over
+    other memory  resize, until_restart_pending, restart; see `planning/resizing` for the order
     a dead leader the server is cut and *proven dead*; release_leader_key
     fewer copies  set_synchronous(False) when too few stay; stop Patroni on each; forget_members on the leader
     let go        no replicas any more; prepare_release, stop Patroni (PostgreSQL runs on), finish_release,
@@ -61,7 +62,19 @@ def clear_after_power_cut(seat: engines.Seat) -> None:
 
 
 async def configure(seat: engines.Seat) -> None:
-    """Make the members' shared configuration what the topology asks for, but for `synchronous_mode` and `pause`."""
+    """Make the members' shared configuration what the topology asks for, but for `synchronous_mode` and `pause`.
+
+    Connections are not taken away, see `resize`: members may be starting, with their primary ahead of them.
+    """
+    await _configure(seat, takes_away=False)
+
+
+async def resize(seat: engines.Seat) -> None:
+    """`configure`, fewer connections included: for when the primary restarts with them next, or has them already."""
+    await _configure(seat, takes_away=True)
+
+
+async def _configure(seat: engines.Seat, *, takes_away: bool) -> None:
     wanted = settings.dynamic(seat)
     async with rest.opened(seat) as api:
 
@@ -71,7 +84,10 @@ async def configure(seat: engines.Seat) -> None:
 
         if not await clock.until(is_there, seconds=_WAIT_SECONDS, pause_seconds=0.1):
             raise errors.EngineFailed(f"Patroni on {seat.server.name}: no leader was found in {_WAIT_SECONDS:g} s")
-        if not _contains(await api.get("config"), wanted):
+        found = await api.get("config")
+        if not takes_away:
+            _keep_connections(found, wanted["postgresql"]["parameters"])
+        if not _contains(found, wanted):
             await api.patch(wanted)
 
 
@@ -129,6 +145,31 @@ async def release_leader_key(seat: engines.Seat) -> bool:
         if entry is None or entry.value != seat.server.name:
             return False
         return await store.delete_unchanged(entry)
+
+
+# Settings that PostgreSQL takes when it starts
+
+
+async def until_restart_pending(seat: engines.Seat) -> None:
+    """Returns when this server's Patroni has seen settings that wait for a restart: after `configure`."""
+    async with rest.opened(seat) as api:
+
+        async def is_pending() -> bool:
+            return bool((await api.get("patroni")).get("pending_restart"))
+
+        if not await clock.until(is_pending, seconds=_WAIT_SECONDS, pause_seconds=0.05):
+            raise errors.EngineFailed(
+                f"Patroni on {seat.server.name}: has seen no settings that need a restart in {_WAIT_SECONDS:g} s"
+            )
+
+
+async def restart(seat: engines.Seat, seconds: float = 120.0) -> None:
+    """Restart this server's PostgreSQL; it takes connections on return. A leader stays the leader meanwhile.
+
+    A replica that commits wait for is struck off their list first, when there is another one.
+    """
+    async with rest.opened(seat, timeout_seconds=seconds) as api:
+        await api.post("restart", {"timeout": int(seconds)})
 
 
 # Synchronous replication
@@ -263,6 +304,11 @@ def _member(one: dict[str, Any]) -> Member:
         timeline=int(one.get("timeline", 0)),
         lag_bytes=lag if isinstance(lag, int) else -1,
     )
+
+
+def _keep_connections(found: dict[str, Any], parameters: dict[str, str]) -> None:
+    known = found.get("postgresql", {}).get("parameters", {}).get("max_connections", 0)
+    parameters["max_connections"] = str(max(int(known), int(parameters["max_connections"])))
 
 
 def _contains(found: object, wanted: object) -> bool:

@@ -23,6 +23,8 @@ select pg_is_in_recovery() as is_standby,
             else ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int end as timeline,
        exists (select from pg_stat_wal_receiver where status = 'streaming') as is_streaming,
        (select count(*) from pg_stat_activity where backend_type = 'client backend') as connections,
+       pg_size_bytes(current_setting('shared_buffers')) as memory_bytes,
+       current_setting('max_connections')::int as max_connections,
        (select array_agg((application_name, extract(epoch from replay_lag)::float8, sync_state in ('sync', 'quorum')))
           from pg_stat_replication where state = 'streaming') as standbys
 """
@@ -36,6 +38,8 @@ class Facts:
     role: Literal["primary", "standby"]
     accepts_writes: bool
     """A primary that is not fenced."""
+    is_fenced: bool
+    """New transactions are read-only, whatever its role is: a switch was prepared."""
     timeline: int
     lsn: int
     """Flushed (primary) or replayed (standby)."""
@@ -45,6 +49,10 @@ class Facts:
     """A primary whose commits wait for a standby."""
     connections: int
     """Sessions of clients, this one among them."""
+    memory_bytes: int
+    """The `shared_buffers` that it was started with."""
+    max_connections: int
+    """And its `max_connections`."""
     replay_seconds: Mapping[str, float | None]
     """By standby that streams from it, its lag as measured last; None: nothing was measured of late."""
     synchronous_standbys: int
@@ -75,11 +83,14 @@ class Watcher:
         self._last = Facts(
             role="standby" if row["is_standby"] else "primary",
             accepts_writes=row["is_open"] and not row["is_standby"],
+            is_fenced=not row["is_open"],
             timeline=row["timeline"],
             lsn=position.parse_lsn(row["lsn"]),
             is_streaming=row["is_streaming"],
             is_synchronous=row["is_synchronous"] and not row["is_standby"],
             connections=row["connections"],
+            memory_bytes=row["memory_bytes"],
+            max_connections=row["max_connections"],
             replay_seconds={name: seconds for name, seconds, _ in standbys},
             synchronous_standbys=sum(is_synchronous for _, _, is_synchronous in standbys),
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from tenfold.planning import steps
 from tenfold.runtime import apply
-from tenfold.runtime.actions import balancer, cache, database, patroni, process, server, telling
+from tenfold.runtime.actions import balancer, cache, database, patroni, process, resizing, server, telling
 from tenfold.runtime.actions.balancer import ensure_free
 from tenfold.runtime.actions.balancer import sockets as front_doors
 from tenfold.runtime.actions.shutdown import stop_everything
@@ -36,6 +36,8 @@ _ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Any]] = {
     steps.TakeOverDatabase: patroni.take_over,
     steps.JoinReplicas: patroni.join,
     steps.SwitchOver: patroni.switch_over,
+    steps.RestartReplica: resizing.restart_replica,
+    steps.RestartPrimary: resizing.restart_primary,
     steps.ChangeSynchronous: patroni.change_synchronous,
     steps.RemoveReplicas: patroni.remove,
     steps.ReleaseDatabase: patroni.release,

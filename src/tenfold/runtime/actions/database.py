@@ -11,10 +11,8 @@ from tenfold.engines.postgres import admin, command, settings
 from tenfold.kit import clock, files
 from tenfold.planning import steps
 from tenfold.runtime import migrate
+from tenfold.runtime.actions import holding
 from tenfold.runtime.actions.stage import Stage
-
-DRAIN_SECONDS = 5.0
-"""How long a write transaction that is open when the switch begins may take to end."""
 
 CATCH_UP_SECONDS = 30.0
 
@@ -67,7 +65,7 @@ async def switch(stage: Stage, step: steps.SwitchDatabase) -> None:
     """
     source, target = stage.seat(step.source, "postgres"), stage.seat(step.target, "postgres")
     if _runs(stage, source):
-        await _hold_writes(stage, source)
+        await holding.hold_writes(stage, source)
         await stage.supervisor.stop_process(step.source, "postgres")
     await _ensure_complete(stage, source, target)
     await admin.promote(target)
@@ -93,20 +91,6 @@ async def migrate_schema(stage: Stage, step: steps.Migrate) -> None:
         raise errors.EngineFailed("the schema cannot be migrated: no database server is primary; see: tenfold status")
     for name in await migrate.run_on(stage.seats, node.server):
         stage.journal.say("migrated", f"migration {name} has run")
-
-
-async def _hold_writes(stage: Stage, source: engines.Seat) -> None:
-    """New writes wait, those in flight have ended. On any failure they go on as before."""
-    await admin.checkpoint(source)
-    try:
-        await admin.fence(source)
-        ended = await admin.drain(source, DRAIN_SECONDS)
-    except BaseException:
-        await asyncio.shield(admin.unfence(source))
-        raise
-    if ended:
-        text = f"{ended} transactions were open for more than {DRAIN_SECONDS:g} s and were ended"
-        stage.journal.say("transactions_ended", text, subject=source.server.name, level="warning")
 
 
 async def _ensure_complete(stage: Stage, source: engines.Seat, target: engines.Seat) -> None:

@@ -10,10 +10,13 @@ from tenfold.engines.patroni import admin
 from tenfold.engines.postgres import admin as postgres
 from tenfold.kit import clock
 from tenfold.planning import steps
+from tenfold.runtime.actions import holding
 from tenfold.runtime.actions.stage import Stage
 
 LEAD_SECONDS = 60.0
 """How long Patroni may take over a database that runs already: nothing is copied, so it is a matter of seconds."""
+
+STREAM_SECONDS = 60.0
 
 
 async def take_over(stage: Stage, step: steps.TakeOverDatabase) -> None:
@@ -39,22 +42,21 @@ async def join(stage: Stage, step: steps.JoinReplicas) -> None:
     seats = [stage.seat(server, "patroni") for server in step.servers]
     await admin.resume(seats[0])
     await stage.start(seats)
-    for seat in seats:
-
-        async def is_streaming(seat: engines.Seat = seat) -> bool:
-            return await admin.is_streaming(seat)
-
-        if not await clock.until(is_streaming, seconds=60.0, pause_seconds=0.2):
-            raise errors.EngineFailed(
-                f"{seat.server.name}: does not stream from the primary after 60 s; see: tenfold logs {seat.server.name}"
-            )
+    for seat in await _await_streaming(seats):
+        raise errors.EngineFailed(
+            f"{seat.server.name}: does not stream from the primary after {STREAM_SECONDS:g} s; "
+            f"see: tenfold logs {seat.server.name}"
+        )
 
 
 async def switch_over(stage: Stage, step: steps.SwitchOver) -> None:
-    """The target is the primary."""
+    """The target is the primary, the source follows it; no transaction was cut that ended within its time."""
     source = stage.seat(step.source, "patroni")
-    await postgres.checkpoint(stage.seat(step.source, "postgres"))
-    await admin.switch_over(source, step.source, step.target)
+    if await admin.leader(source) == step.target:
+        return
+    async with holding.held(stage, stage.seat(step.source, "postgres")):
+        await admin.switch_over(source, step.source, step.target)
+    await _await_streaming([source])
 
 
 async def change_synchronous(stage: Stage, step: steps.ChangeSynchronous) -> None:
@@ -78,6 +80,26 @@ async def remove(stage: Stage, step: steps.RemoveReplicas) -> None:
 async def release(stage: Stage, step: steps.ReleaseDatabase) -> None:
     """PostgreSQL runs on without Patroni, with the same postmaster, and is ours to mind again."""
     await _release(stage, stage.seat(step.server, "patroni"))
+
+
+async def _await_streaming(seats: list[engines.Seat]) -> list[engines.Seat]:
+    """Returns when all of them stream from the primary, or after `STREAM_SECONDS`, with those that do not."""
+
+    async def late() -> list[engines.Seat]:
+        return [seat for seat in seats if not await _is_streaming(seat)]
+
+    async def all_stream() -> bool:
+        return not await late()
+
+    await clock.until(all_stream, seconds=STREAM_SECONDS, pause_seconds=0.2)
+    return await late()
+
+
+async def _is_streaming(seat: engines.Seat) -> bool:
+    try:
+        return await admin.is_streaming(seat)
+    except errors.EngineFailed:
+        return False
 
 
 async def _await_leader(seat: engines.Seat) -> None:

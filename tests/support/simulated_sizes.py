@@ -1,0 +1,68 @@
+"""What a database of the simulated world is started with, and the steps that restart it with something else.
+
+Called by `simulated_steps`, whose `Stage` they get.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from support.simulated_world import READY, STOPPED, Copy, ProcessState, Size, World
+from tenfold.planning import steps
+
+
+class Stage(Protocol):
+    world: World
+    size: Size
+
+    def set(self, server: str, process: str, state: ProcessState) -> None: ...
+
+
+def started(stage: Stage, copy: Copy) -> None:
+    """A copy that starts has what it is told: by its files, or by what Patroni's members share."""
+    if not copy.is_patronis:
+        copy.size = stage.size
+        return
+    primary = stage.world.primary
+    least = primary.size[1] if primary is not None and copy.is_standby else 0
+    if copy.is_restarting or not stage.world.is_up(copy):
+        copy.size = (stage.world.shared_size[0], max(stage.world.shared_size[1], least))
+    copy.is_restarting = False
+    share(stage)
+
+
+def share(stage: Stage) -> None:
+    """A Patroni that starts tells its members of more connections, never of fewer."""
+    stage.world.shared_size = (stage.size[0], max(stage.size[1], stage.world.shared_size[1]))
+
+
+def restart_replica(stage: Stage, step: steps.RestartReplica) -> Iterator[None]:
+    world, copy = stage.world, stage.world.copies[step.server]
+    away = [one.server for one in world.copies.values() if one.is_patronis and not world.is_up(one)]
+    assert copy.is_standby, f"{step.server} is the primary"
+    assert not away, f"{step.server} goes while {away} are away"
+    world.shared_size = stage.size
+    yield
+    copy.is_restarting = True
+    yield
+    started(stage, copy)
+    yield
+
+
+def restart_primary(stage: Stage, step: steps.RestartPrimary) -> Iterator[None]:
+    copy = stage.world.copies[step.server]
+    assert copy is stage.world.primary
+    stage.world.shared_size = stage.size
+    yield
+    copy.is_fenced = True
+    yield
+    if copy.is_patronis:
+        copy.is_restarting = True
+    else:
+        stage.set(step.server, "postgres", STOPPED)
+    yield
+    started(stage, copy)
+    if not copy.is_patronis:
+        stage.set(step.server, "postgres", READY)
+    yield
+    copy.is_fenced = False
+    yield
