@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from tenfold.errors import Problem
-from tenfold.topology import layout, nearest, problems, regional, tiers, units
+from tenfold.topology import edges, layout, nearest, problems, regional, tiers, units
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 NAME_FORM = "lower case letters, digits and dashes, at most 40, beginning with a letter"
@@ -382,6 +382,9 @@ RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (ensure_group_addresses, ("web_groups", "regions")),
     (ensure_routes, ("balancer.route", "web_groups")),
     (ensure_weights, ("balancer", "web.servers", "web_groups", "regions")),
+    (edges.ensure_static, ("cdn.static",)),
+    (edges.ensure_static_path, ("cdn.static_path",)),
+    (edges.ensure_paths, ("cdn.path",)),
     (ensure_cache_cluster, ("cache.servers",)),
     (ensure_session_store, ("cache.servers", "sessions.store")),
     (ensure_sticky, ("balancer.sticky", "sessions.store", "web.workers_per_server", "web_groups")),

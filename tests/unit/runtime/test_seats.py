@@ -51,8 +51,8 @@ def test_unknown_servers_and_processes_are_bad_input_that_names_the_known_ones(t
 
     with pytest.raises(errors.BadInput, match=r"web-1: not found; known servers: server-1"):
         single.seat("web-1", "granian")
-    with pytest.raises(errors.BadInput, match=r"varnish: not found; known processes: etcd, granian"):
-        single.seat("server-1", "varnish")
+    with pytest.raises(errors.BadInput, match=r"squid: not found; known processes: etcd, granian"):
+        single.seat("server-1", "squid")
 
 
 def test_a_server_has_the_seats_of_what_is_recorded_on_it(tmp_path: Path) -> None:

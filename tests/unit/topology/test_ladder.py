@@ -17,6 +17,7 @@ app  = "shop.web:app"
 migrations = "sql"       # not the default
 """
 BUILT = [rung for rung in rungs.RUNGS if rung.is_built]
+UNBUILT = [rung for rung in rungs.RUNGS if not rung.is_built]
 
 
 def at(rung: rungs.Rung) -> str:
@@ -66,16 +67,16 @@ servers = 2
 
 
 def test_all_rungs_of_the_design_are_named_and_some_are_built() -> None:
-    built = ["single", "database", "balanced", "replicated", "cached", "stateless", "autoscaled", "queued"]
+    built = ["single", "database", "balanced", "replicated", "cached", "cdn", "stateless", "autoscaled", "queued"]
     assert list(range(1, 13)) == [rung.number for rung in rungs.RUNGS]
     assert built == [rung.name for rung in BUILT]
 
 
 def test_a_climb_beyond_what_is_built_says_what_it_skips() -> None:
-    road = rungs.climb(load.parse(SINGLE), rungs.named("cdn"))
+    road = rungs.climb(load.parse(SINGLE), rungs.named("sharded"))
 
-    assert ["database", "balanced", "replicated", "cached"] == [rung.name for rung in road.rungs]
-    assert ("cdn (rung 6) is not built yet: skipped",) == road.notes
+    assert BUILT[1:] == list(road.rungs)
+    assert [f"{rung.name} (rung {rung.number}) is not built yet: skipped" for rung in UNBUILT] == list(road.notes)
 
 
 def test_one_step_up_and_one_step_down() -> None:
@@ -165,7 +166,7 @@ def test_the_new_tiers_come_and_go_without_a_trace() -> None:
 
     followed = replicated.replace("[web]\nservers = 2\n", "[web]\nservers = { min = 2, max = 3 }\n")
     assert text == (
-        f'{followed}\n[cache]\nservers = 3\n\n[sessions]\nstore = "cache"\n\n'
+        f'{followed}\n[cache]\nservers = 3\n\n[cdn]\nedges = 2\n\n[sessions]\nstore = "cache"\n\n'
         "[queue]\nservers = 3\n\n[workers]\nservers = 2\n"
     )
     down = edit.apply(text, rungs.edits(load.parse(text), rungs.named("replicated")))
@@ -207,3 +208,13 @@ def test_what_a_process_keeps_itself_stays_when_the_cache_servers_go() -> None:
 
     assert down.cache is not None
     assert (0, 8 * 1024**2) == (down.cache.servers, down.cache.local_memory_bytes)
+
+
+def test_static_files_stay_when_the_edges_go() -> None:
+    text = at(rungs.named("cdn")).replace("edges = 2", 'edges = 3\nstatic = "static"')
+    down = load.parse(edit.apply(text, rungs.edits(load.parse(text), rungs.named("single"))))
+    up = edit.apply(text, rungs.edits(load.parse(text), rungs.named("cdn")))
+
+    assert down.cdn is not None
+    assert (0, "static") == (down.cdn.edges, down.cdn.static)
+    assert text == up
