@@ -27,6 +27,7 @@ COMMANDS = {
     "deploy": "deploy",
     "grow": "grow",
     "shrink": "grow",
+    "resize": "resize",
     "migrate": "migrate",
     "load": "load",
     "server": "server",
@@ -54,6 +55,7 @@ ABOUT = {
     "deploy": "Put a new release of the app in place, live, or go back.",
     "grow": "Climb to the next rung of the ladder, live.",
     "shrink": "Go back down a rung, live.",
+    "resize": "Give servers more or less of processes and memory.",
     "migrate": "Run the schema migrations that have not run.",
     "load": "Send traffic, write the ledger, or verify it.",
     "server": "Cut a server's power, or give it back.",
@@ -71,7 +73,7 @@ ABOUT = {
 GROUPS = {
     "Develop": ("new", "init", "dev", "run", "migrate", "psql"),
     "Run": ("up", "down", "plan", "apply", "deploy"),
-    "Grow": ("grow", "shrink", "load", "server"),
+    "Grow": ("grow", "shrink", "resize", "load", "server"),
     "Look": ("status", "events", "logs", "trace", "queue", "doctor", "help", "completion"),
 }
 """How `--help` groups the commands."""

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tenfold.cli import gauges, screen
 from tenfold.runtime import events
+from tenfold.topology import sizes as topology_sizes
 
 Json = dict[str, Any]
 
@@ -43,6 +44,16 @@ def plan(body: Json) -> None:
         console.print(f"     {risk}   undo: {escape(step['undo'])}", soft_wrap=True)
     for note in body["notes"]:
         console.print(f"[yellow]left alone:[/] {escape(note)}", soft_wrap=True)
+
+
+def sizes(found: Iterable[topology_sizes.Size]) -> None:
+    """What can be resized, what it is now, and what it means."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("size", "now", "what"):
+        table.add_column(column, no_wrap=column != "what")
+    for one in found:
+        table.add_row(one.name, one.value, one.meaning)
+    console.print(table)
 
 
 def teller() -> Callable[[events.Event], None]:

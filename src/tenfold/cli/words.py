@@ -66,6 +66,16 @@ class Rung(_Names):
         return [rung.name for rung in lazily.module("tenfold.topology.rungs").RUNGS if rung.is_built]
 
 
+class SizeWord(_Names):
+    """`NAME=VALUE` with the name of something that can be resized. Whether there is such a one, the command says."""
+
+    name = "size"
+
+    def known(self, ctx: click.Context) -> Iterable[str]:
+        fields = lazily.module("tenfold.topology.sizes").FIELDS
+        return [f"{'.'.join(path)}=" for path in fields if len(path) == 2]
+
+
 class Section(_Names):
     """A section of tenfold.toml."""
 
