@@ -108,6 +108,8 @@ async def route_to(socket: Path, wanted: settings.Settings, *, drain_seconds: fl
     rows = await console.statistics(socket)
     there = {(_group(row), row.server): row for row in _servers(rows)}
     known_groups = {_group(row) for row in rows if _is_group(row)}
+    if settings.EDGES in known_groups:
+        await _go_by_edges(socket, is_wanted=wanted.cdn is not None)
     asked = {place: one for place, one in wanted.places.items() if place[0] in known_groups}
     moved = [place for place, one in asked.items() if place in there and there[place].address != one.address]
     removed = [place for place in there if place not in asked]
@@ -198,6 +200,14 @@ async def stats(socket: Path) -> Traffic:
     groups.pop(settings.EDGES, None)
     servers = {place: _load(row) for row in _servers(rows) if (place := (_group(row), row.server))[0] in groups}
     return Traffic(_load(public), groups, servers, held)
+
+
+async def _go_by_edges(socket: Path, *, is_wanted: bool) -> None:
+    """Whether requests go by the edges, in this process and as long as it lives."""
+    word = "true" if is_wanted else "false"
+    await console.ask(socket, f"experimental-mode on; set var proc.edges bool({word})")
+    if f"value=<{int(is_wanted)}>" not in (answer := await console.ask(socket, "get var proc.edges")):
+        raise errors.EngineFailed(f"haproxy: {socket}: proc.edges not set to {word}: {answer}")
 
 
 async def _add_all(socket: Path, servers: Mapping[Place, settings.Upstream], wanted: settings.Settings) -> None:

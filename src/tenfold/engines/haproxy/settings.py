@@ -243,7 +243,7 @@ def groups(seat: engines.Seat) -> tuple[Group, ...]:
     return tuple(
         Group(
             name=name,
-            upstreams=tuple(_upstream(server, seat.network, weights) for server in seat.layout.web(name)),
+            upstreams=tuple(_upstream(server, seat.network, weights) for server in seat.neighbours.web(name)),
             socket=seat.run / f"{seat.server.name}.hold-{number}",
         )
         for number, name in enumerate((layout.DEFAULT_GROUP, *sorted(seat.topology.web_groups)))
