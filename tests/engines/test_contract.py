@@ -14,13 +14,13 @@ import pytest
 
 from support import databases, fake_engine, seats
 from tenfold import bindings, engines
-from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, valkey
+from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, valkey, varnish
 from tenfold.kit import clock, files, process
 from tenfold.topology import tiers
 
 pytestmark = pytest.mark.anyio
 
-ENGINES = {one.ENGINE.name: one.ENGINE for one in (etcd, granian, haproxy, nats, patroni, postgres, valkey)}
+ENGINES = {one.ENGINE.name: one.ENGINE for one in (etcd, granian, haproxy, nats, patroni, postgres, valkey, varnish)}
 ENGINES |= {"worker": granian.WORKER}
 
 FAKE = "fake"
@@ -86,6 +86,7 @@ class Case:
                 "service": {"name": "shop", "app": "served:app", "listen": f"127.{seats.NETWORK}.0.1:8080"},
                 "database": {"placement": "own", "replicas": replicas, "memory": 32 * 1024**2},
                 "cache": {"servers": 1},
+                "cdn": {"edges": 1},
                 "queue": {"servers": 1},
                 "workers": {"servers": 1},
             }
@@ -99,6 +100,7 @@ CASES = (
     Case("patroni", "database-1", _start_coordination),
     Case("etcd", "coordination-1", _launch_other_members),
     Case("valkey", "cache-1"),
+    Case("varnish", "edge-1"),
     Case("nats", "queue-1"),
     Case("worker", "worker-1", _write_app),
     Case("granian", "server-1", name=FAKE),

@@ -29,8 +29,13 @@ _templates = jinja2.Environment(
 def render(seat: engines.Seat) -> Mapping[str, str]:
     """`{path: text}`, relative to `seat.config`."""
     name = revision(seat)
-    start = f'vcl.load {name} "{seat.config / VCL}"\nvcl.use {name}\n'
-    return {**_texts(seat), START: start, SECRET: f"{seat.secrets.edge}\n"}
+    start = f"vcl.load {name} {settings.quoted(seat.config / VCL)}\nvcl.use {name}\n"
+    return {**_texts(seat), START: start, SECRET: secret_file(seat)}
+
+
+def secret_file(seat: engines.Seat) -> str:
+    """What the file holds that both sides of the console know."""
+    return f"{seat.secrets.edge}\n"
 
 
 def revision(seat: engines.Seat) -> str:

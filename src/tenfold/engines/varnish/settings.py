@@ -93,6 +93,11 @@ def work_folder(seat: engines.Seat) -> Path:
     return seat.data / "work"
 
 
+def quoted(path: Path) -> str:
+    """A path as one word of Varnish's commands."""
+    return '"{}"'.format(str(path).replace("\\", "\\\\").replace('"', '\\"'))
+
+
 def _origins(seat: engines.Seat) -> tuple[Origin, ...]:
     return tuple(
         Origin(server.name.replace("-", "_"), server.address(seat.network), layout.ORIGIN_PORT)
