@@ -1,4 +1,4 @@
-"""Real HAProxys and real web servers for tests: who starts them ends them.
+"""Real HAProxys, edges and web servers for tests: who starts them ends them.
 
 Used by `tests/engines/test_haproxy_*.py`. Web servers are the processes of `upstream.py`, at the private addresses
 that the layout gives them; requests go over raw connections, so that a test sees every broken one.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tenfold import engines
-from tenfold.engines import haproxy
+from tenfold.engines import haproxy, varnish
 from tenfold.kit import clock, files
 from tenfold.topology import layout, tiers
 
@@ -50,13 +50,18 @@ def seat(folder: Path, wanted: tiers.Topology, number: int = 0) -> engines.Seat:
 
 def with_web(where: engines.Seat, *names: str) -> engines.Seat:
     """The same seat while only these web servers are wanted."""
-    kept = tuple(one for one in where.layout.servers if not one.process("granian") or one.name in names)
+    return with_only(where, "granian", *names)
+
+
+def with_only(where: engines.Seat, engine: str, *names: str) -> engines.Seat:
+    """The same seat while only these servers run this engine."""
+    kept = tuple(one for one in where.layout.servers if not one.process(engine) or one.name in names)
     return replace(where, layout=layout.Layout(kept))
 
 
-def write(where: engines.Seat) -> None:
+def write(where: engines.Seat, engine: engines.Engine = haproxy.ENGINE) -> None:
     """Render the seat's files, as the runtime does."""
-    for name, text in haproxy.ENGINE.render(where).items():
+    for name, text in engine.render(where).items():
         files.write_if_changed(where.config / name, text)
 
 
@@ -100,6 +105,7 @@ class House:
     folder: Path
     stack: AsyncExitStack
     webs: dict[str, Running] = field(default_factory=dict)
+    edges: dict[str, Running] = field(default_factory=dict)
 
     async def web(self, where: engines.Seat, *names: str) -> None:
         """Start web servers of the layout and wait until they answer. All of them when no name is given."""
@@ -111,6 +117,30 @@ class House:
             self.stack.push_async_callback(self.webs[server.name].kill)
         for server in servers:
             await _wait_for(server.address(NETWORK), 8000)
+
+    async def edge(self, where: engines.Seat, *names: str) -> None:
+        """Start edges of the layout at the same time, and wait until they answer. All of them when no name is given."""
+        seats = [
+            self._edge_seat(where, one) for one in where.layout.running("varnish") if not names or one.name in names
+        ]
+        for one in seats:
+            write(one, varnish.ENGINE)
+            self.edges[one.server.name] = await spawn(varnish.ENGINE.command(one).argv, one.log)
+            self.stack.push_async_callback(self.edges[one.server.name].kill)
+        for one in seats:
+
+            async def is_ready(edge: engines.Seat = one) -> bool:
+                return (await varnish.ENGINE.probe(edge)).is_ready
+
+            assert await clock.until(is_ready, seconds=30, pause_seconds=0.02), one.log.read_text()
+
+    def _edge_seat(self, where: engines.Seat, server: layout.Server) -> engines.Seat:
+        process = server.process("varnish")
+        assert process is not None
+        root = self.folder / server.name
+        for name in ("data/varnish", "config/varnish", "log"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        return replace(where, process=process, server=server, root=root)
 
     async def door(self, where: engines.Seat, *prefix: str) -> Running:
         """Start the seat's HAProxy and wait until it is ready."""

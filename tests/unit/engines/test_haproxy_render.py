@@ -171,3 +171,19 @@ def test_servers_that_all_answer_within_a_millisecond_are_equal() -> None:
 
 def test_before_the_first_answer_all_are_equal() -> None:
     assert {"a": 256, "b": 256} == weights.weights({"a": None, "b": None})
+
+
+def test_without_edges_the_configuration_says_nothing_of_them(tmp_path: Path) -> None:
+    text = configuration(tmp_path)
+
+    assert text == configuration(tmp_path, cdn=tiers.Cdn(edges=0, static="static"))
+    assert not [line for line in text.splitlines() if "edges" in line or "origin" in line]
+
+
+def test_the_revision_says_whether_there_are_edges_and_not_which(tmp_path: Path) -> None:
+    cdns = [tiers.Cdn(edges=1), tiers.Cdn(edges=2, memory="1GiB"), tiers.Cdn(static="static"), None]
+
+    one, other, counted, none = (revision(tmp_path, cdn=cdn) for cdn in cdns)
+
+    assert one == other
+    assert 3 == len({one, counted, none})
