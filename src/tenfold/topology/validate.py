@@ -26,7 +26,11 @@ MOST_WEB_SERVERS = 90
 """So many addresses there are for the servers of `[web]`."""
 
 SPARE_CONNECTIONS = 20
-"""Database connections that no pool may take: for tenfold itself, migrations, and `tenfold psql`."""
+"""Database connections that no process of the app may take: for tenfold itself, migrations, and `tenfold psql`."""
+
+BESIDE_POOL = 3
+"""What each process keeps open to the primary beside its pool: its look at the node's role, the ear of its queue, and
+that of its cache."""
 
 
 def ensure_name(topology: tiers.Topology) -> Iterator[Problem]:
@@ -299,15 +303,15 @@ def ensure_synchronous(topology: tiers.Topology) -> Iterator[Problem]:
 
 
 def ensure_connections(topology: tiers.Topology) -> Iterator[Problem]:
-    """PostgreSQL takes the connections of all pools at once, and a few more."""
+    """PostgreSQL takes the connections of all processes at once, those beside their pools too, and a few more."""
     database = topology.database
     everywhere = [topology.of(name) for name in topology.regions] or [topology]
     processes = sum(_web_processes(one) for one in everywhere)
     workers = topology.workers.most * topology.workers.processes if topology.workers else 0
-    needed = (processes + workers) * database.pool_size + SPARE_CONNECTIONS
+    needed = (processes + workers) * (database.pool_size + BESIDE_POOL) + SPARE_CONNECTIONS
     if needed > database.max_connections:
         each = f"{processes} web {f'and {workers} worker ' if workers else ''}processes"
-        found = f"{database.max_connections} for {each} with a pool_size of {database.pool_size}"
+        found = f"{database.max_connections} for {each} with a pool_size of {database.pool_size}, and {BESIDE_POOL} more each"
         advice = f"set max_connections to {needed}, or a smaller pool_size"
         yield Problem("database.max_connections", found, f"{needed} or more", advice)
 
