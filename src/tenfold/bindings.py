@@ -193,6 +193,9 @@ class Bindings(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions = Sessions()
     queue: Queue = Queue()
     region: str = "home"
+    """Where the app is."""
+    home: str = "home"
+    """The region where writes go."""
 
 
 def private_key(secret: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from support import simulated_sizes
 from support.simulated_world import READY, STARTING, STOPPED, Copy, Server, ServerState, World
+from tenfold.observation import snapshot
 from tenfold.planning import plan, releases, steps
 from tenfold.topology import layout, tiers
 
@@ -302,6 +303,9 @@ class Stage:
     # the app
 
     def publish(self, step: steps.PublishBindings) -> Moments:
+        if step.region:
+            self._publish_away(step)
+            return
         for name in step.told.caches:
             assert self.world.has_accidents or not self.world.is_serving or self.world.runs(name, "valkey")
         self.world.lagging = self.world.told  # every process has read the last bindings before there are new ones
@@ -311,6 +315,10 @@ class Stage:
             self.world.lagging = step.told
         yield
         self.world.lagging = step.told
+
+    def _publish_away(self, step: steps.PublishBindings) -> None:
+        assert self.world.published == step.databases, f"{step.region} is told of databases that home does not know"
+        self.world.away[step.region] = snapshot.Away(step.region, step.databases, step.told, is_published=True)
 
     def form_cache(self, step: steps.FormCache) -> Moments:
         for name in step.servers:

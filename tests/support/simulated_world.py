@@ -80,6 +80,8 @@ class World:
     acknowledged: int = 0
     published: tuple[str, ...] = ()
     is_published: bool = False
+    away: dict[str, snapshot.Away] = field(default_factory=dict)
+    """What the app in other regions is told."""
     is_migrated: bool = False
     is_serving: bool = False
     """Whether requests come in: from then on no moment may go by without a front door that works."""
@@ -311,7 +313,7 @@ class World:
         return snapshot.Snapshot(
             service=topology.service.name,
             network=NETWORK,
-            servers=tuple(self._server(one) for one in self.servers.values()),
+            servers=tuple(self._server(one, topology) for one in self.servers.values()),
             databases=tuple(self._node(copy) for copy in self.copies.values()),
             balancers=tuple(self._balancer(name) for name in sorted(self.running("haproxy"))),
             caches=tuple(self._cache(name) for name in sorted(self.running("valkey"))),
@@ -320,6 +322,7 @@ class World:
             is_synchronous=self.is_synchronous,
             is_migrated=self.is_migrated and self.primary is not None,
             is_published=self.is_published,
+            away=tuple(self.away.values()),
         )
 
     def _cache(self, name: str) -> snapshot.CacheNode:
@@ -336,7 +339,7 @@ class World:
             members=cluster,
         )
 
-    def _server(self, one: Server) -> snapshot.Server:
+    def _server(self, one: Server, topology: tiers.Topology) -> snapshot.Server:
         processes = tuple(
             snapshot.Process(
                 name,
@@ -348,7 +351,12 @@ class World:
             for name, state in one.processes.items()
         )
         return snapshot.Server(
-            one.spec.name, one.spec.region, one.spec.tier, one.spec.address(NETWORK), one.state, processes
+            one.spec.name,
+            layout.region_of(one.spec, topology),
+            one.spec.tier,
+            one.spec.address(NETWORK),
+            one.state,
+            processes,
         )
 
     def _state(self, server: Server, name: str, state: ProcessState) -> ProcessState:

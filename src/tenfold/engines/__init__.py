@@ -12,6 +12,7 @@ from pathlib import Path
 from signal import SIGTERM, Signals
 
 from tenfold.topology import layout, tiers
+from tenfold.topology.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Seat:
     server: layout.Server
     topology: tiers.Topology
     layout: layout.Layout
-    """All servers that are wanted *now* (while a plan runs: the ones that the step names)."""
+    """All servers, of every region, that are wanted *now* (while a plan runs: the ones that the step names)."""
     network: int
     """The second number of 127.N.0.0/16."""
     root: Path
@@ -87,6 +88,11 @@ class Seat:
     """Of a web server, what it runs; None: the files as they stand."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """Of a balancer, weights by web server while a canary has its share; empty: those of the topology."""
+
+    @property
+    def neighbours(self) -> Layout:
+        """The servers of its own region: all that most engines ever talk to."""
+        return self.layout.of(self.server.region)
 
     @property
     def address(self) -> str:

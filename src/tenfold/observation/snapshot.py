@@ -3,6 +3,7 @@
 Made by `runtime/observe` (and by tests); read by planning, controllers, `tenfold status`. Immutable.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -235,6 +236,16 @@ class Releases:
 
 
 @dataclass(frozen=True, slots=True)
+class Away:
+    """What the app of a region away from home is told; as `Snapshot` has it for the home region."""
+
+    region: str
+    published: tuple[str, ...] = ()
+    told: Told = NOTHING_TOLD
+    is_published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything there is, at one moment."""
 
@@ -258,8 +269,29 @@ class Snapshot:
     """Whether the migrations in the service's folder have all run."""
     is_published: bool = False
     """Whether the bindings file holds the service settings of the topology (its database nodes aside)."""
+    away: tuple[Away, ...] = ()
+    """What the app of the other regions is told; what is said of bindings above is the home region's."""
     released: Releases = Releases()
     """The releases that there are; which web server runs which, its process says."""
+
+    def of(self, region: str, *, is_home: bool) -> "Snapshot":
+        """The same moment as one region sees it: its own servers, and what its app is told."""
+        own = tuple(one for one in self.servers if one.region == region)
+        names = {one.name for one in own}
+        bound = next((one for one in self.away if one.region == region), Away(region))
+        bound = Away(region, self.published, self.told, self.is_published) if is_home else bound
+        return dataclasses.replace(
+            self,
+            servers=own,
+            databases=tuple(one for one in self.databases if one.server in names),
+            balancers=tuple(one for one in self.balancers if one.server in names),
+            caches=tuple(one for one in self.caches if one.server in names),
+            queues=tuple(one for one in self.queues if one.server in names),
+            away=(),
+            published=bound.published,
+            told=bound.told,
+            is_published=bound.is_published,
+        )
 
     def server(self, name: str) -> Server | None:
         """The server of this name, or None."""

@@ -56,7 +56,7 @@ def stop_second_primary(now: Situation) -> steps.Step | None:
 
 def find_primary(now: Situation) -> steps.Step | None:
     """A primary answers: made, started, or promoted by the end of a switch that was cut short."""
-    if now.primary is not None:
+    if now.primary is not None or not now.is_home:
         return None
     if now.holder is None:
         return _initialise(now)
@@ -115,7 +115,7 @@ def let_write_again(now: Situation) -> steps.Step | None:
 
 def publish(now: Situation) -> steps.Step | None:
     """The app knows what it has to know, before it matters: see `telling`."""
-    if now.primary is None:
+    if not telling.can_be_told(now):
         return None
     names, told = telling.databases(now), telling.told(now)
     if sorted(names) != sorted(now.there.published):
@@ -126,7 +126,8 @@ def publish(now: Situation) -> steps.Step | None:
         reason = "its settings have changed"
     else:
         return None
-    return steps.PublishBindings(databases=names, told=told, reason=reason)
+    region = "" if now.is_home else now.region
+    return steps.PublishBindings(databases=names, told=told, region=region, reason=reason)
 
 
 def _reason_to_tell(last: snapshot.Told, told: snapshot.Told) -> str:

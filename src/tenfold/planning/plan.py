@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tenfold import errors
 from tenfold.observation import snapshot as snapshots
-from tenfold.planning import carrying, database, effects, leaving, releases, resizing, serving, steps
+from tenfold.planning import carrying, database, effects, leaving, regions, releases, resizing, serving, steps
 from tenfold.planning.situation import Situation
-from tenfold.topology import layout, tiers
+from tenfold.topology import tiers
 
 RULES = (
-    *(*database.RULES, *carrying.RULES, *serving.RULES, *carrying.EMPTYING, *leaving.RULES),
+    *(regions.connect, regions.reconnect),
+    *(*database.RULES, *carrying.RULES, *serving.RULES, *carrying.EMPTYING, regions.disconnect, *leaving.RULES),
     *resizing.LAST,
 )
 """The first rule that finds work gives the next step: start before stop, data before code, code before requests."""
@@ -58,42 +58,56 @@ def make(
     `revisions` tells, by server and process, the revision that its settings have now; of a process that it does not
     name, the revision is not compared. Raises BadInput when a server would have to change its address.
     """
-    now = Situation(topology, layout.layout(topology), snapshot, revisions or {}, released)
-    _ensure_addresses_stay(now)
+    views = regions.views(topology, snapshot, revisions or {}, released)
     made: list[steps.Step] = []
-    while step := _next_step(now):
+    while found := _next_step(views):
+        name, step = found
         made.append(step)
         assert len(made) <= MOST_STEPS, f"a plan without end: {made[-1].title} comes again and again"
-        now = effects.after(step, now)
-    return Plan(tuple(made), _notes(now))
+        views = _after(step, views, name)
+    return Plan(tuple(made), _notes(views))
 
 
-def _next_step(now: Situation) -> steps.Step | None:
-    return next((step for rule in RULES if (step := rule(now))), None)
+def _next_step(views: regions.Views) -> tuple[str, steps.Step] | None:
+    """The next step, and the region that it is for: each rule is asked of the home region first, then of the others.
+
+    What the app is told is looked at the other way round: all regions know the last thing before home is told the next.
+    """
+    seen = [regions.seen(views, name) for name in regions.staying(views)]
+    looked = ((one, rule) for rule in RULES for one in (reversed(seen) if rule is database.publish else seen))
+    steps_found = ((one.region, step) for one, rule in looked if (step := rule(one)))
+    return regions.next_departure(views) or next(steps_found, None)
 
 
-def _ensure_addresses_stay(now: Situation) -> None:
-    for server in now.wanted.servers:
-        there = now.there.server(server.name)
-        if there is not None and there.address != (address := server.address(now.there.network)):
-            raise errors.BadInput(
-                f"server {server.name}: address {there.address} found, {address} wanted; a running server cannot move: "
-                "leave the order of [regions] as it was, or stop with: tenfold down --delete-data"
-            )
+def _after(step: steps.Step, views: regions.Views, name: str) -> regions.Views:
+    if isinstance(step, steps.PublishBindings):
+        views = regions.after_telling(views, step, name)
+    return {**views, name: effects.after(step, regions.seen(views, name))}
 
 
-def _notes(last: Situation) -> tuple[str, ...]:
+def _notes(views: regions.Views) -> tuple[str, ...]:
     """Why the situation after the last step is not what the topology asks for."""
+    seen = [regions.seen(views, name) for name in regions.staying(views)]
+    return tuple(
+        note for one in seen for note in (*_notes_on_killed(one), *(_notes_on_data(one) if one.is_home else ()))
+    )
+
+
+def _notes_on_killed(last: Situation) -> list[str]:
     needed = (*(one.name for one in last.wanted.servers), *last.needed_caches, *last.needed_queues)
     killed = [name for name in dict.fromkeys(needed) if last.is_killed(name)]
-    notes = [f"{name} was killed and stays off; start it with: tenfold server start {name}" for name in killed]
+    return [f"{name} was killed and stays off; start it with: tenfold server start {name}" for name in killed]
+
+
+def _notes_on_data(last: Situation) -> list[str]:
+    notes = []
     if last.primary is None:
         notes.append(_note_without_primary(last))
     elif not last.has_settled:
         notes.append(f"the database stays on {last.primary.server}: {', '.join(last.homes)} cannot take it now")
     if reason := resizing.waiting(last):
         notes.append(reason)
-    return tuple(notes)
+    return notes
 
 
 def _note_without_primary(last: Situation) -> str:

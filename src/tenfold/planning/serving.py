@@ -69,7 +69,7 @@ def _reason_to_replace(now: Situation, targets: tuple[steps.Target, ...], releas
 
 
 def _code_may_start(now: Situation) -> bool:
-    return now.there.is_migrated and now.there.is_published
+    return now.at_home.there.is_migrated and now.there.is_published
 
 
 def open_front_doors(now: Situation) -> steps.Step | None:

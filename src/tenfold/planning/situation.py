@@ -4,7 +4,7 @@ Made by `planning/plan`, read by the rules (`database`, `serving`, `leaving`). I
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tenfold.observation import snapshot
@@ -26,6 +26,24 @@ class Situation:
     """By process, the hash of the settings it should run with; a process that is not named is not compared."""
     released: releases.Wanted = releases.NOTHING
     """Which releases shall serve."""
+    region: str = ""
+    """The region that this is the situation of; everything above is that region's."""
+    home: str = ""
+    """The region that the data is at home in."""
+    everywhere: "Mapping[str, Situation]" = field(default_factory=dict)
+    """The situations of all regions."""
+
+    # regions
+
+    @property
+    def is_home(self) -> bool:
+        """Whether the data is at home in this region."""
+        return self.region == self.home
+
+    @property
+    def at_home(self) -> "Situation":
+        """The situation of the home region."""
+        return self.everywhere.get(self.home, self)
 
     # servers and processes
 
@@ -114,7 +132,12 @@ class Situation:
 
     @property
     def needed_queues(self) -> tuple[str, ...]:
-        """The servers whose queue has to run now: those that the app still uses come before others in their place."""
+        """The servers whose queue has to run now: those that the app still uses come before others in their place.
+
+        Away from home none: messages go to the home region's.
+        """
+        if not self.is_home:
+            return self.queues
         return _needed(self.there.told.queues, self.queues, keeps=self.there.told.keeps_messages_in_nats)
 
     @property

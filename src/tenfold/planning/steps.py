@@ -226,6 +226,8 @@ class PublishBindings(Step):
 
     databases: tuple[str, ...]
     told: snapshot.Told
+    region: str = ""
+    """The region whose app is told; empty: the home region's."""
     undo: ClassVar[str] = "write the former bindings"
 
     @property
@@ -241,7 +243,8 @@ class PublishBindings(Step):
             more += f"; queue: {told.transport}{_also((told.former_transport,))}"
         if told.handled_by == "workers":
             more += "; workers handle messages"
-        return f"tell the app its database nodes: {', '.join(self.databases)}{more}"
+        where = f" in {self.region}" if self.region else ""
+        return f"tell the app{where} its database nodes: {', '.join(self.databases)}{more}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

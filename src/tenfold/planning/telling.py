@@ -13,8 +13,20 @@ from tenfold.planning.situation import Situation
 Told = snapshot.Told
 
 
+def can_be_told(now: Situation) -> bool:
+    """Whether there is an app to be told, and something to tell it: away from home what is known at home."""
+    if now.is_home:
+        return now.primary is not None
+    return bool(now.wanted.apps and now.at_home.there.published)
+
+
 def databases(now: Situation) -> tuple[str, ...]:
-    """Every server that the primary is or may be on: known before it can move there, be it by its death."""
+    """Every server that the primary is or may be on: known before it can move there, be it by its death.
+
+    Away from home exactly what the app at home is told now: it is never told the next thing before all know the last.
+    """
+    if not now.is_home:
+        return now.at_home.there.published
     if now.primary is None or now.primary.server in now.homes:
         return now.homes
     return (*now.homes, now.primary.server)
@@ -22,6 +34,8 @@ def databases(now: Situation) -> tuple[str, ...]:
 
 def told(now: Situation) -> Told:
     """Everything else. An app that was never told anything is told all at once: it starts when all of it is there."""
+    if not now.is_home:
+        return _as_at_home(now)
     if not now.there.published and not any(server.app for server in now.there.servers):
         return _at_first(now)
     return _handlers(now, _queue(now, _cache(now, _edges(now, now.there.told))))
@@ -36,6 +50,14 @@ def _at_first(now: Situation) -> Told:
         transport="nats" if now.queues else "postgres",
         handled_by="workers" if now.workers else "web",
     )
+
+
+def _as_at_home(now: Situation) -> Told:
+    """Where sessions and messages go is the same in all regions; cache servers and edges are each region's own."""
+    is_first = not now.there.published and not any(server.app for server in now.there.servers)
+    last = replace(now.at_home.there.told, caches=now.there.told.caches, edges=now.there.told.edges)
+    own = _at_first(now) if is_first else _cache(now, _edges(now, last))
+    return replace(last, caches=own.caches, edges=own.edges)
 
 
 def _edges(now: Situation, last: Told) -> Told:

@@ -19,10 +19,7 @@ PAUSE_SECONDS = 0.05
 
 async def followed(places: seats.Seats, within_seconds: float) -> tuple[str, ...]:
     """The servers whose app goes by other bindings still when the time is over; none: all follow."""
-    bound = publish.published(places)
-    if bound is None:
-        return ()
-    look = _Look(places, bindings.digest(bound))
+    look = _Look(places)
     if await clock.until(look.once, seconds=within_seconds, pause_seconds=PAUSE_SECONDS):
         return ()
     return tuple(sorted(look.late))
@@ -41,26 +38,31 @@ async def ensure_followed(places: seats.Seats, within_seconds: float = 30.0) -> 
 class _Look:
     """Asks all processes again and again; of several on one address the kernel chooses which one answers."""
 
-    def __init__(self, places: seats.Seats, digest: str) -> None:
+    def __init__(self, places: seats.Seats) -> None:
         self._places = places
-        self._digest = digest
+        found = {region: publish.published(places, region) for region in places.topology.regions}
+        self._digests = {region: bindings.digest(bound) for region, bound in found.items() if bound is not None}
+        """By region; the app of a region that is about to go is not waited for."""
         self._following: set[tuple[str, int]] = set()
         """(server, pid) of those that said so: bindings change only under the hands of whoever waits."""
         self.late: set[str] = set()
 
     async def once(self) -> bool:
-        found = list(_ready(self._places))
+        found = self._told()
         waiting = [seat for seat, count in found if self._heard(seat) < count]
         await asyncio.gather(*(self._ask(seat) for seat in waiting))
-        self.late = {seat.server.name for seat, count in _ready(self._places) if self._heard(seat) < count}
+        self.late = {seat.server.name for seat, count in self._told() if self._heard(seat) < count}
         return not self.late
+
+    def _told(self) -> list[tuple[engines.Seat, int]]:
+        return [(seat, count) for seat, count in _ready(self._places) if seat.server.region in self._digests]
 
     def _heard(self, seat: engines.Seat) -> int:
         return len([one for one in self._following if one[0] == seat.server.name])
 
     async def _ask(self, seat: engines.Seat) -> None:
         told = await granian.load(seat)
-        if told is not None and told.get("bindings") == self._digest:
+        if told is not None and told.get("bindings") == self._digests[seat.server.region]:
             self._following.add((seat.server.name, int(told["pid"])))
 
 

@@ -91,12 +91,12 @@ async def balance(places: seats.Seats) -> None:
 
     Not while a canary has its share: that is kept by weights, too.
     """
-    balancer = places.topology.balancer
-    if balancer is None or balancer.policy != "fastest" or places.canaries:
+    if places.canaries:
         return
     for server in places.wanted.balancers:
+        balancer = places.topology.of(server.region).balancer
         record = places.store.records.servers.get(server.name)
-        if record is not None and record.is_alive:
+        if balancer is not None and balancer.policy == "fastest" and record is not None and record.is_alive:
             await haproxy.apply_fastest(haproxy_settings.runtime_socket(places.seat(server.name, "haproxy")))
 
 

@@ -22,12 +22,13 @@ from tenfold.kit import process
 from tenfold.observation import lag
 from tenfold.observation import snapshot as snapshots
 from tenfold.runtime import migrate, publish, records, registry, seats, supervise
+from tenfold.topology import layout
 
 PROBE_SECONDS = 2.0
 
 MOST_LOOKS = 3
 
-COMPARED = ("varnish", "granian", "worker", "valkey", "nats")
+COMPARED = ("wan", "varnish", "granian", "worker", "valkey", "nats")
 """Engines whose processes are replaced when they run with other settings than they should."""
 
 ServerState = snapshots.ServerState
@@ -64,8 +65,7 @@ class Observer:
         nodes = self._with_lag(places, [one for one in databases if one is not None])
         caches = await asyncio.gather(*(self._cache(places, one) for one in servers))
         queues = await asyncio.gather(*(self._queue(places, one) for one in servers))
-        bound = publish.published(places)
-        published, told = publish.databases_in(bound), publish.told_in(bound)
+        home, away = _told(places)
         return snapshots.Snapshot(
             service=places.topology.service.name,
             network=self._supervisor.store.records.network,
@@ -74,11 +74,12 @@ class Observer:
             balancers=tuple(one for one in balancers if one is not None),
             caches=tuple(one for one in caches if one is not None),
             queues=tuple(one for one in queues if one is not None),
-            published=published,
-            told=told,
+            published=home.published,
+            told=home.told,
             is_synchronous=await self._is_synchronous(places, nodes),
             is_migrated=await self._is_migrated(places, nodes),
-            is_published=bound == publish.make(places, published, told),
+            is_published=home.is_published,
+            away=away,
             released=_releases(self._supervisor.store.records),
         )
 
@@ -134,7 +135,7 @@ class Observer:
         processes = await asyncio.gather(*(_process(places, record, one) for one in lasting))
         return snapshots.Server(
             name=record.spec.name,
-            region=record.spec.region,
+            region=layout.region_of(record.spec, places.topology),
             tier=record.spec.tier,
             address=record.spec.address(self._supervisor.store.records.network),
             state=_server_state(record),
@@ -198,6 +199,17 @@ def revisions(places: seats.Seats) -> Mapping[tuple[str, str], str]:
             if one.engine == "haproxy":
                 wanted[server.name, one.name] = haproxy_render.revision(places.seat(server.name, one.name))
     return wanted
+
+
+def _told(places: seats.Seats) -> tuple[snapshots.Away, tuple[snapshots.Away, ...]]:
+    """What the app is told: at home, and in the other regions."""
+    found = []
+    for region in (home := places.topology.home, *(name for name in places.topology.regions if name != home)):
+        bound = publish.published(places, region)
+        published, told = publish.databases_in(bound), publish.told_in(bound)
+        is_published = bound == publish.make(places, published, told, region)
+        found.append(snapshots.Away(region, published, told, is_published))
+    return found[0], tuple(found[1:])
 
 
 def _releases(known: records.Records) -> snapshots.Releases:

@@ -13,13 +13,21 @@ MOST_REPLICAS = 3
 
 
 def make(
-    places: seats.Seats, databases: tuple[str, ...], told: snapshot.Told = snapshot.NOTHING_TOLD
+    places: seats.Seats,
+    databases: tuple[str, ...],
+    told: snapshot.Told = snapshot.NOTHING_TOLD,
+    region: str = "",
 ) -> bindings.Bindings:
-    """The bindings for this topology with these database servers, and with what else the app is to be told of."""
-    topology = places.topology
+    """The bindings for this topology with these database servers, and with what else the app is to be told of.
+
+    `region`: where the app is that is told; empty: at home. Servers of other regions have the addresses there that
+    lead through the wide area network.
+    """
+    region = region or places.topology.home
+    topology = places.topology.of(region)
     network = places.store.records.network
     nodes = tuple(
-        bindings.DatabaseNode(name=server.name, host=server.address(network), region=server.region)
+        bindings.DatabaseNode(name=server.name, host=_address(places, server, region), region=server.region)
         for server in _servers(places, databases)
     )
     service = bindings.Service(
@@ -35,39 +43,54 @@ def make(
     return bindings.Bindings(
         service=service,
         database=database(topology, places.secrets, nodes),
-        cdn=_cdn(places, told),
-        cache=_cache(places, told),
+        cdn=_cdn(places, told, region),
+        cache=_cache(places, told, region),
         sessions=bindings.Sessions(
             store=told.store,
             former=told.former_stores,
             life_seconds=topology.sessions.life_seconds,
             is_eager=topology.sessions.eager,
         ),
-        queue=_queue(places, told),
-        region=topology.home,
+        queue=_queue(places, told, region),
+        region=region,
+        home=topology.home,
     )
 
 
-def _cdn(places: seats.Seats, told: snapshot.Told) -> bindings.Cdn:
-    cdn = places.topology.cdn or tiers.Cdn()
-    network = places.store.records.network
+def _cdn(places: seats.Seats, told: snapshot.Told, region: str) -> bindings.Cdn:
+    cdn = places.topology.of(region).cdn or tiers.Cdn()
+    edges = (*told.edges, *_edges_elsewhere(places, region))
     return bindings.Cdn(
         nodes=tuple(
-            bindings.EdgeNode(name=one.name, host=one.address(network), port=layout.PURGE_PORT, region=one.region)
-            for one in _servers(places, told.edges)
+            bindings.EdgeNode(
+                name=one.name, host=_address(places, one, region), port=layout.PURGE_PORT, region=one.region
+            )
+            for one in _servers(places, edges)
         ),
-        key=places.secrets.edge if told.edges else "",
+        key=places.secrets.edge if edges else "",
         static=cdn.static,
         static_path=cdn.static_path,
     )
 
 
-def _cache(places: seats.Seats, told: snapshot.Told) -> bindings.Cache:
-    cache = places.topology.cache or tiers.Cache(servers=0)
-    network = places.store.records.network
+def static_files(topology: tiers.Topology) -> bindings.Cdn:
+    """Where the app's static files are, for an app without edges: in development, in tests."""
+    cdn = topology.cdn or tiers.Cdn()
+    return bindings.Cdn(static=cdn.static, static_path=cdn.static_path)
+
+
+def _edges_elsewhere(places: seats.Seats, region: str) -> tuple[str, ...]:
+    """The edges that the app in other regions is told of: a purge is for all of them."""
+    others = [name for name in places.topology.regions if name != region]
+    return tuple(edge for other in others for edge in told_in(published(places, other)).edges)
+
+
+def _cache(places: seats.Seats, told: snapshot.Told, region: str) -> bindings.Cache:
+    cache = places.topology.of(region).cache or tiers.Cache(servers=0)
     return bindings.Cache(
         nodes=tuple(
-            bindings.CacheNode(name=one.name, host=one.address(network)) for one in _servers(places, told.caches)
+            bindings.CacheNode(name=one.name, host=_address(places, one, region))
+            for one in _servers(places, told.caches)
         ),
         password=places.secrets.cache if told.caches else "",
         eviction=cache.eviction,
@@ -77,14 +100,14 @@ def _cache(places: seats.Seats, told: snapshot.Told) -> bindings.Cache:
     )
 
 
-def _queue(places: seats.Seats, told: snapshot.Told) -> bindings.Queue:
+def _queue(places: seats.Seats, told: snapshot.Told, region: str) -> bindings.Queue:
     queue, workers = places.topology.queue or tiers.Queue(), places.topology.workers or tiers.Workers()
-    network = places.store.records.network
     return bindings.Queue(
         transport=told.transport,
         former=told.former_transport,
         nodes=tuple(
-            bindings.QueueNode(name=one.name, host=one.address(network)) for one in _servers(places, told.queues)
+            bindings.QueueNode(name=one.name, host=_address(places, one, region))
+            for one in _servers(places, told.queues)
         ),
         password=places.secrets.queue if told.queues else "",
         replicas=max(1, min(MOST_REPLICAS, len(told.queues))),
@@ -94,6 +117,12 @@ def _queue(places: seats.Seats, told: snapshot.Told) -> bindings.Queue:
         most_bytes=queue.message_size_bytes,
         imports=workers.imports,
     )
+
+
+def _address(places: seats.Seats, server: layout.Server, region: str) -> str:
+    """Where a server is met by one in this region."""
+    number = layout.region_named(places.topology, region).number
+    return server.address(places.store.records.network, seen_from=number)
 
 
 def _servers(places: seats.Seats, names: tuple[str, ...]) -> tuple[layout.Server, ...]:
@@ -121,15 +150,21 @@ def database_name(service: str) -> str:
     return service
 
 
-def write(places: seats.Seats, databases: tuple[str, ...], told: snapshot.Told = snapshot.NOTHING_TOLD) -> None:
-    """Tell apps; they watch the file."""
-    files.write_if_changed(places.where.bindings, bindings.dump(make(places, databases, told)).decode())
+def write(
+    places: seats.Seats,
+    databases: tuple[str, ...],
+    told: snapshot.Told = snapshot.NOTHING_TOLD,
+    region: str = "",
+) -> None:
+    """Tell the app in a region (empty: at home); it watches the file."""
+    text = bindings.dump(make(places, databases, told, region)).decode()
+    files.write_if_changed(places.bindings(region or places.topology.home), text)
 
 
-def published(places: seats.Seats) -> bindings.Bindings | None:
-    """What apps are told now, or None when there is no readable file."""
+def published(places: seats.Seats, region: str = "") -> bindings.Bindings | None:
+    """What the app in a region (empty: at home) is told now, or None when there is no readable file."""
     try:
-        return bindings.load(places.where.bindings)
+        return bindings.load(places.bindings(region or places.topology.home))
     except errors.BadBindings:
         return None
 
@@ -140,11 +175,11 @@ def databases_in(bound: bindings.Bindings | None) -> tuple[str, ...]:
 
 
 def told_in(bound: bindings.Bindings | None) -> snapshot.Told:
-    """What else they tell the app of."""
+    """What else they tell the app of; of edges, those of its own region."""
     if bound is None:
         return snapshot.NOTHING_TOLD
     return snapshot.Told(
-        edges=tuple(node.name for node in bound.cdn.nodes),
+        edges=tuple(node.name for node in bound.cdn.nodes if node.region == bound.region),
         caches=tuple(node.name for node in bound.cache.nodes),
         store=cast(snapshot.Store, bound.sessions.store),
         former_stores=cast(tuple[snapshot.Store, ...], bound.sessions.former),

@@ -4,8 +4,10 @@ A seat's layout holds the wanted servers and those that are still there, so that
 its neighbours. A web server's seat holds the release that `planning/releases` gives it.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tenfold import engines, errors
 from tenfold.engines.haproxy import settings
@@ -47,8 +49,13 @@ class Seats:
 
     @property
     def canaries(self) -> tuple[str, ...]:
-        """The web servers that shall run the canary."""
-        return releases.canaries(self.released, self.wanted, self._running)
+        """The web servers that shall run the canary: their share in every region."""
+        return tuple(name for region in self.topology.regions for name in self._canaries_in(region))
+
+    def bindings(self, region: str) -> Path:
+        """The file that the app in a region is told by."""
+        is_first = region == self.topology.first
+        return self.where.bindings if is_first else self.where.bindings.with_name(f"bindings-{region}.json")
 
     @property
     def wanted(self) -> layout.Layout:
@@ -59,8 +66,9 @@ class Seats:
     def known(self) -> layout.Layout:
         """The wanted servers, then those that are still there."""
         wanted = self.wanted
-        leaving = (one.spec for one in self.store.records.servers.values() if wanted.server(one.spec.name) is None)
-        return layout.Layout(wanted.servers + tuple(leaving))
+        there = (one.spec for one in self.store.records.servers.values() if wanted.server(one.spec.name) is None)
+        leaving = (dataclasses.replace(one, region=layout.region_of(one, self.topology)) for one in there)
+        return layout.Layout((*wanted.servers, *leaving))
 
     def seat(
         self,
@@ -86,16 +94,16 @@ class Seats:
         return engines.Seat(
             process=wanted,
             server=spec,
-            topology=self.topology,
+            topology=layout.as_in(self.topology, spec.region, self.store.records.network),
             layout=known,
             network=self.store.records.network,
             root=self.where.server(server),
             project=self.where.project,
-            bindings=self.where.bindings,
+            bindings=self.bindings(spec.region),
             secrets=self.secrets,
             run=self.where.run,
-            release=self._release_on(server) if wanted.engine in layout.APP_ENGINES else None,
-            weights=self._weights() if wanted.engine == "haproxy" else {},
+            release=self._release_on(spec) if wanted.engine in layout.APP_ENGINES else None,
+            weights=self._weights(spec.region) if wanted.engine == "haproxy" else {},
         )
 
     def of(self, server: str) -> tuple[engines.Seat, ...]:
@@ -113,18 +121,22 @@ class Seats:
             if record.name in layout.APP_ENGINES
         }
 
-    def _release_on(self, server: str) -> engines.Release | None:
+    def _canaries_in(self, region: str) -> tuple[str, ...]:
+        return releases.canaries(self.released, self.wanted.of(region), self._running)
+
+    def _release_on(self, server: layout.Server) -> engines.Release | None:
         """The release that a web server or a worker shall run; on one that leaves, the one that it runs."""
         running = self._running
-        assigned = releases.assign(self.released, self.wanted, running)
-        return self.release(assigned.get(server) or running.get(server, ""))
+        assigned = releases.assign(self.released, self.wanted.of(server.region), running)
+        return self.release(assigned.get(server.name) or running.get(server.name, ""))
 
-    def _weights(self) -> Mapping[str, int]:
-        """The weights that give the canary its share."""
-        chosen, balancer = self.canaries, self.topology.balancer
+    def _weights(self, region: str) -> Mapping[str, int]:
+        """The weights that give the canary its share, in one region."""
+        chosen, balancer = self._canaries_in(region), self.topology.of(region).balancer
         if not chosen or balancer is None:
             return {}
-        usual = {one.name: balancer.weights.get(one.name, settings.DEFAULT_WEIGHT) for one in self.wanted.web()}
+        here = self.wanted.of(region).web()
+        usual = {one.name: balancer.weights.get(one.name, settings.DEFAULT_WEIGHT) for one in here}
         return releases.weights(self.released.percent, usual, chosen)
 
 
@@ -132,7 +144,7 @@ _KNOWN = {
     one.name: one
     for one in (
         *(layout.HAPROXY, layout.VARNISH, layout.GRANIAN, layout.VALKEY, layout.POSTGRES, layout.PATRONI, layout.ETCD),
-        *(layout.NATS, layout.WORKER),
+        *(layout.NATS, layout.WORKER, layout.WAN),
     )
 }
 

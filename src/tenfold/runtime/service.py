@@ -138,7 +138,7 @@ class Runtime:
             was_running = any(one.is_alive for one in self.store.records.servers.values())
             if not was_running:
                 certificates.ensure_usable(topology, self.where, certificates.now())
-                _ensure_addresses_free(topology.service)
+                self._ensure_addresses_free(topology)
             try:
                 goal = Goal(text, await self._releases_for(topology))
                 return await self._reach(goal, self._reached if was_running else None, topology.deploy)
@@ -238,6 +238,11 @@ class Runtime:
         _ensure_installed(topology)
         if warning := await interpreters.ensure(self.where.project, topology.service):
             self.journal.say("interpreter", warning, level="warning")
+
+    def _ensure_addresses_free(self, topology: tiers.Topology) -> None:
+        for region in topology.regions:
+            own = layout.as_in(topology, region, self.store.records.network)
+            actions.ensure_service_is_free(own.service)
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[None]:
@@ -351,12 +356,6 @@ async def looked_at(where: paths.Paths) -> AsyncIterator[Runtime]:
 def _ensure_installed(topology: tiers.Topology) -> None:
     """Before anything happens: every engine that the topology needs is there."""
     registry.ensure_installed({one.engine for server in layout.layout(topology).servers for one in server.processes})
-
-
-def _ensure_addresses_free(service: tiers.Service) -> None:
-    actions.ensure_free(service.listen)
-    if service.redirect:
-        actions.ensure_free(service.redirect, "service.redirect_http")
 
 
 async def _lock(handle: int, where: paths.Paths, wait_seconds: float) -> None:

@@ -94,8 +94,17 @@ def test_a_database_whose_patroni_died_gets_it_back() -> None:
 
 
 def test_a_server_that_would_have_to_move_is_refused() -> None:
+    regions = {"near": {"primary": True}, "far": {}}
+    world = simulated_steps.serving(topology(regions={**regions, "farther": {}}))
+    moved = topology(regions={"near": {"primary": True}, "farther": {}})
+
+    with pytest.raises(errors.BadInput, match=r"farther-server-1: address 127.66.3.1 found, 127.66.2.1 wanted"):
+        plan.make(moved, world.look(moved))
+
+
+def test_an_empty_database_never_takes_the_place_of_the_data_of_another_region() -> None:
     world = simulated_steps.serving(topology())
     moved = topology(regions={"far": {"primary": False}, "home": {"primary": True}})
 
-    with pytest.raises(errors.BadInput, match=r"server-1: address 127.66.1.1 found, 127.66.2.1 wanted"):
+    with pytest.raises(errors.BadInput, match=r"the data is in far; .* tenfold region move home"):
         plan.make(moved, world.look(moved))

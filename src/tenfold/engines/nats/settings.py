@@ -53,7 +53,7 @@ def settings(seat: engines.Seat) -> Settings:
     """The settings of this seat's server."""
     queue = seat.topology.queue
     payload_bytes = (queue.message_size_bytes if queue else DEFAULT_MESSAGE_BYTES) + HEADER_BYTES
-    servers = seat.layout.running(layout.NATS.engine)
+    servers = seat.neighbours.running(layout.NATS.engine)
     return Settings(
         name=seat.server.name,
         cluster=f"{seat.topology.service.name}-{seat.server.scope}",

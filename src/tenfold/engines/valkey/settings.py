@@ -59,7 +59,7 @@ def settings(seat: engines.Seat) -> Settings:
 
 def addresses(seat: engines.Seat) -> dict[str, str]:
     """By address, the name of every cache server of the layout."""
-    known = {server.address(seat.network): server.name for server in seat.layout.running(layout.VALKEY.engine)}
+    known = {server.address(seat.network): server.name for server in seat.neighbours.running(layout.VALKEY.engine)}
     return {**known, seat.address: seat.server.name}
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from tenfold.planning import steps
 from tenfold.runtime import apply
 from tenfold.runtime.actions import balancer, cache, database, patroni, process, resizing, server, telling
-from tenfold.runtime.actions.balancer import ensure_free
+from tenfold.runtime.actions.balancer import ensure_free, ensure_service_is_free
 from tenfold.runtime.actions.balancer import sockets as front_doors
 from tenfold.runtime.actions.shutdown import stop_everything
 from tenfold.runtime.actions.stage import Stage
 
-__all__ = ["Stage", "ensure_free", "find", "front_doors", "stop_everything"]
+__all__ = ["Stage", "ensure_free", "ensure_service_is_free", "find", "front_doors", "stop_everything"]
 
 _ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Any]] = {
     steps.StartServers: server.start,

@@ -1,6 +1,6 @@
 """Balancers: route to exactly the wanted web servers, without a failed request."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from tenfold.kit import address
 from tenfold.planning import steps
 from tenfold.runtime import following, publish, seats
 from tenfold.runtime.actions.stage import Stage
+from tenfold.topology import tiers
 
 DRAIN_SECONDS = 10.0
 """How long requests inside a web server that leaves may take to end."""
@@ -55,13 +56,21 @@ async def _knows(socket: Path, place: admin.Place) -> bool:
     return place in [(one.group, one.server) for one in await admin.backends(socket)]
 
 
-def ensure_front_door_is_ours(stage: Stage) -> None:
-    """Raises EngineFailed when another program holds the public address; it would share it without a word."""
-    if not sockets(stage):
-        service = stage.seats.topology.service
-        ensure_free(service.listen)
-        if service.redirect:
-            ensure_free(service.redirect, "service.redirect_http")
+def ensure_front_doors_are_ours(stage: Stage, servers: Iterable[str]) -> None:
+    """Raises EngineFailed when another program holds the public address of one of these balancers that are about to
+    open; it would share it without a word."""
+    open_doors = {stage.seat(name, "haproxy").server.region for name in _living(stage.seats)}
+    for name in servers:
+        seat = stage.seat(name, "haproxy")
+        if seat.server.region not in open_doors:
+            ensure_service_is_free(seat.topology.service)
+
+
+def ensure_service_is_free(service: tiers.Service) -> None:
+    """Raises EngineFailed when anybody holds a public address of this service."""
+    ensure_free(service.listen)
+    if service.redirect:
+        ensure_free(service.redirect, "service.redirect_http")
 
 
 def ensure_free(listen: str, key: str = "service.listen") -> None:
@@ -85,8 +94,10 @@ def wanted_web(stage: Stage) -> tuple[str, ...]:
 
 def told_edges(stage: Stage) -> tuple[str, ...]:
     """The wanted edges that the app tells of purges: a balancer may go by no other."""
-    told = publish.told_in(publish.published(stage.seats)).edges
-    return tuple(one.name for one in stage.seats.wanted.running("varnish") if one.name in told)
+    places = stage.seats
+    bound = [publish.published(places, region) for region in places.topology.regions]
+    told = {name for one in bound for name in publish.told_in(one).edges}
+    return tuple(one.name for one in places.wanted.running("varnish") if one.name in told)
 
 
 def sockets(stage: Stage) -> tuple[Path, ...]:
@@ -96,9 +107,12 @@ def sockets(stage: Stage) -> tuple[Path, ...]:
 
 def living(places: seats.Seats) -> tuple[Path, ...]:
     """The runtime sockets of all balancers that run."""
-    running = [
+    return tuple(settings.runtime_socket(places.seat(name, "haproxy")) for name in _living(places))
+
+
+def _living(places: seats.Seats) -> list[str]:
+    return [
         name
         for name, record in places.store.records.servers.items()
         if record.is_alive and (found := record.processes.get("haproxy")) is not None and found.is_alive
     ]
-    return tuple(settings.runtime_socket(places.seat(name, "haproxy")) for name in running)

@@ -19,5 +19,5 @@ async def renew(stage: Stage, seat: engines.Seat) -> None:
         stage.supervisor.renewed(seat)
     else:
         await stage.restart(seat)
-        others = [stage.seat(one.name, "valkey") for one in stage.seats.wanted.running("valkey")]
+        others = [stage.seat(one.name, "valkey") for one in stage.seats.wanted.of(seat.server.region).running("valkey")]
         await admin.form(others, begins_anew=False)  # whole again, before the next one stops

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tenfold import engines
 from tenfold.engines.patroni import admin as patroni
 from tenfold.planning import steps
-from tenfold.runtime import following, publish, supervise
+from tenfold.runtime import following, publish, seats, supervise
 from tenfold.runtime.actions import balancer, cache, edge, puts
 from tenfold.runtime.actions.stage import Stage
 from tenfold.topology import layout
@@ -19,7 +19,7 @@ WITH_DATA = ("postgres", "patroni", "valkey", "nats")
 async def start(stage: Stage, step: steps.StartProcesses) -> None:
     """Every process of the step is ready. Balancers start knowing the web servers that are wanted."""
     if any(name == "haproxy" for _, name in step.targets):
-        balancer.ensure_front_door_is_ours(stage)
+        balancer.ensure_front_doors_are_ours(stage, [server for server, name in step.targets if name == "haproxy"])
         if balancer.told_edges(stage):
             await following.ensure_followed(stage.seats)
     databases = [server for server, name in step.targets if name == "patroni"]
@@ -39,10 +39,15 @@ def _seat(stage: Stage, server: str, name: str) -> engines.Seat:
 
 def _leaving(stage: Stage) -> tuple[str, ...]:
     """The cache and queue servers that the app still uses, while others are wanted: they run as they did."""
-    told = publish.told_in(publish.published(stage.seats))
-    wanted = {engine: tuple(one.name for one in stage.seats.wanted.running(engine)) for engine in ("valkey", "nats")}
-    caches = told.caches if told.caches != wanted["valkey"] else ()
-    return (*caches, *(told.queues if told.queues != wanted["nats"] else ()))
+    found = [_leaving_in(stage.seats, region) for region in stage.seats.topology.regions]
+    return tuple(name for names in found for name in names)
+
+
+def _leaving_in(places: seats.Seats, region: str) -> tuple[str, ...]:
+    told, wanted = publish.told_in(publish.published(places, region)), places.wanted.of(region)
+    caches = tuple(one.name for one in wanted.running("valkey"))
+    queues = tuple(one.name for one in places.wanted.running("nats"))
+    return (*(told.caches if told.caches != caches else ()), *(told.queues if told.queues != queues else ()))
 
 
 async def stop(stage: Stage, step: steps.StopProcesses) -> None:

@@ -25,7 +25,7 @@ QUIET_SECONDS = 10.0
 async def publish_bindings(stage: Stage, step: steps.PublishBindings) -> None:
     """The bindings file names these servers, and every process goes by it."""
     await _settle(stage)  # nobody may be two publications behind
-    publish.write(stage.seats, step.databases, step.told)
+    publish.write(stage.seats, step.databases, step.told, step.region)
     await _settle(stage)
 
 
