@@ -177,7 +177,8 @@ def test_without_edges_the_configuration_says_nothing_of_them(tmp_path: Path) ->
     text = configuration(tmp_path)
 
     assert text == configuration(tmp_path, cdn=tiers.Cdn(edges=0, static="static"))
-    assert not [line for line in text.splitlines() if "edges" in line or "origin" in line]
+    assert "backend edges" not in text
+    assert "frontend origin" not in text
 
 
 def test_the_revision_says_whether_there_are_edges_and_not_which(tmp_path: Path) -> None:
