@@ -21,6 +21,7 @@ class Writer:
         self.db = db
         self.acknowledged: dict[uuid.UUID, int] = {}
         self.longest_seconds = 0.0
+        """The longest wait of a write."""
         self._number = 0
 
     async def write(self) -> None:
@@ -44,10 +45,10 @@ class Writer:
 
 
 @asynccontextmanager
-async def connected(bound: bindings.Database) -> AsyncIterator[database.Database]:
+async def connected(bound: bindings.Database, region: str = "seoul") -> AsyncIterator[database.Database]:
     """`tf.db` as an app has it."""
-    db = database.Database()
-    await db.start(bound)
+    db = database.Database(ssl=False)
+    await db.start(bound, region)
     try:
         yield db
     finally:
@@ -55,9 +56,9 @@ async def connected(bound: bindings.Database) -> AsyncIterator[database.Database
 
 
 @asynccontextmanager
-async def writing(bound: bindings.Database) -> AsyncIterator[Writer]:
+async def writing(bound: bindings.Database, region: str = "seoul") -> AsyncIterator[Writer]:
     """Writes before, during and after the block."""
-    async with connected(bound) as db:
+    async with connected(bound, region) as db:
         await db.execute("create table if not exists ledger (number integer)")
         writer = Writer(db)
 

@@ -76,7 +76,7 @@ async def move(source: Side, target: Side, run: Program) -> Moved:
     if await _primary(target) is None:
         if not await _any(source, regions.is_following):
             leader = await _leader(source)
-            await _ensure_near(leader, target)
+            await ensure_near(leader, target)
             await postgres.checkpoint(leader)
             paused_at = time.monotonic()
             ended = await _hold_and_demote(leader, source, target, run)
@@ -135,7 +135,9 @@ async def ask_for_lost(former: Side, home: Side, run: Program) -> list[lost.Comm
     found: dict[object, lost.Commit] = {}
     for seat in former.members:
         if lost.was_primary(seat):
-            await run(seat, lost.question(seat, held))
+            output = await run(seat, lost.question(seat, held))
+            if not lost.has_answered(seat):
+                raise errors.EngineFailed(f"{seat.server.name}: what it has committed cannot be told: {output[-500:]}")
         found |= {one.token: one for one in await lost.missing(primary, lost.answer(seat))}
     return sorted(found.values(), key=lambda one: one.committed_at)
 
@@ -146,7 +148,7 @@ async def _hold_and_demote(leader: engines.Seat, source: Side, target: Side, run
     async def give_up() -> int:
         await postgres.fence(leader)
         ended = await postgres.drain(leader, DRAIN_SECONDS)
-        await _ensure_near(leader, target, COMPLETE_SECONDS)
+        await ensure_near(leader, target, COMPLETE_SECONDS)
         await regions.follow(leader, target.region)
         await _ensure_complete(source, leader, target, run)
         return ended
@@ -168,7 +170,7 @@ async def _take_back(source: Side) -> None:
     await postgres.unfence(await _await_primary(source))
 
 
-async def _ensure_near(leader: engines.Seat, target: Side, seconds: float = NEAR_SECONDS) -> None:
+async def ensure_near(leader: engines.Seat, target: Side, seconds: float = NEAR_SECONDS) -> None:
     """The target's leader streams and has replayed what the source's primary has written by now."""
     seen = await _look(leader)
 

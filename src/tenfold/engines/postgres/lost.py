@@ -22,7 +22,7 @@ _BATCH = 10_000
 
 _QUESTION = (
     "copy (select token, created_at from tenfold.commit"
-    " where not is_void and age(xmin) <= age(('{xmin}'::bigint %% 4294967296)::text::xid) order by token)"
+    " where not is_void and age(xmin) <= age(('{xmin}'::bigint % 4294967296)::text::xid) order by token)"
     " to '{answer}' with (format csv)\n"
 )
 """In one line, which ends it. `xmin`: the oldest transaction that the successor may not have."""
@@ -42,6 +42,7 @@ def question(seat: engines.Seat, held: str) -> engines.Command:
 
     Its answer is read by `answer` afterwards. Writes the question to the server's folder.
     """
+    (seat.root / "run" / ANSWER_FILE).unlink(missing_ok=True)
     asked = seat.root / "run" / QUESTION_FILE
     asked.write_text(_QUESTION.format(xmin=held.split(":", maxsplit=1)[0], answer=seat.root / "run" / ANSWER_FILE))
     configuration = database.configuration_directory(seat) / "postgresql.conf"
@@ -59,8 +60,13 @@ def was_primary(seat: engines.Seat) -> bool:
     return database.holds_data(seat) and not (data / "standby.signal").exists()
 
 
+def has_answered(seat: engines.Seat) -> bool:
+    """Whether the question was answered: PostgreSQL in one process ends well whatever becomes of a statement."""
+    return (seat.root / "run" / ANSWER_FILE).exists()
+
+
 def answer(seat: engines.Seat) -> list[Commit]:
-    """What was asked for: candidates, many of which the successor may have. Empty when there is no answer."""
+    """What was asked for: candidates, many of which the successor may have. Empty when it was never asked."""
     path = seat.root / "run" / ANSWER_FILE
     if not path.exists():
         return []
@@ -69,13 +75,16 @@ def answer(seat: engines.Seat) -> list[Commit]:
 
 
 async def missing(seat: engines.Seat, candidates: list[Commit]) -> list[Commit]:
-    """Those that the primary on this seat does not have: they are lost."""
+    """Those that the primary on this seat knows nothing of: they are lost.
+
+    One that it has as void is not: whoever sent it was told that it did not happen.
+    """
     found: list[Commit] = []
     async with connection.connected(seat, seat.topology.service.name) as superuser:
         for start in range(0, len(candidates), _BATCH):
             batch = candidates[start : start + _BATCH]
             rows = await superuser.fetch(
-                "select token from tenfold.commit where not is_void and token = any($1)", [one.token for one in batch]
+                "select token from tenfold.commit where token = any($1)", [one.token for one in batch]
             )
             there = {row["token"] for row in rows}
             found += [one for one in batch if one.token not in there]
