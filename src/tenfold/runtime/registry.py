@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 
 from tenfold import engines, errors
-from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, valkey, varnish
+from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, powerdns, valkey, varnish
 from tenfold.kit import process
 
 ALL: dict[str, engines.Engine] = {
@@ -12,6 +12,7 @@ ALL: dict[str, engines.Engine] = {
     for engine in (
         *(haproxy.ENGINE, granian.ENGINE, postgres.ENGINE, patroni.ENGINE, etcd.ENGINE),
         *(valkey.ENGINE, varnish.ENGINE, nats.ENGINE, granian.WORKER),
+        *(powerdns.GEOROUTE, powerdns.ENGINE),
     )
 }
 
@@ -23,6 +24,8 @@ NEEDED_FROM = {
     "etcd": 4,
     "valkey": 5,
     "varnish": 6,
+    "georoute": 9,
+    "powerdns": 9,
     "nats": 10,
     "worker": 10,
 }
