@@ -1,4 +1,5 @@
-"""`postgres://`, `valkey://` and `nats://` addresses, for servers that the runtime does not run, as bindings.
+"""`postgres://`, `valkey://`, `nats://` and `edge://` addresses, for servers that the runtime does not run,
+as bindings.
 
 Called by `sdk/service`. Pure.
 """
@@ -11,6 +12,7 @@ from tenfold import bindings, errors
 FORM = "postgres://USER:PASSWORD@HOST[:PORT]/NAME"
 CACHE_FORM = "valkey://[USER:PASSWORD@]HOST[:PORT]"
 QUEUE_FORM = "nats://USER:PASSWORD@HOST[:PORT]"
+EDGE_FORM = "edge://:KEY@HOST[:PORT]"
 
 
 def database(urls: Sequence[str]) -> bindings.Database:
@@ -72,6 +74,32 @@ def queue(urls: Sequence[str]) -> bindings.Queue:
         password=unquote(first.password or ""),
         replicas=min(3, len(parsed)),
     )
+
+
+def cdn(urls: Sequence[str], static: str) -> bindings.Cdn:
+    """Edges with one key, and a folder of static files. Raises BadBindings, whose message never holds the address."""
+    parsed = [_parse_edge(number, url) for number, url in enumerate(urls, 1)]
+    if len({one.password for one in parsed}) > 1:
+        raise errors.BadBindings("Tenfold(cdn=...): several keys found, one for all edges expected")
+    return bindings.Cdn(
+        nodes=tuple(
+            bindings.EdgeNode(name=f"{_host(one)}:{one.port or 6083}", host=_host(one), port=one.port or 6083)
+            for one in parsed
+        ),
+        key=unquote(parsed[0].password or "") if parsed else "",
+        static=static,
+    )
+
+
+def _parse_edge(number: int, url: str) -> SplitResult:
+    try:
+        parsed = urlsplit(url)
+        is_complete = parsed.scheme == "edge" and all((parsed.hostname, parsed.password)) and parsed.port != 0
+    except ValueError:  # its text holds the address: not for a message
+        is_complete = False
+    if not is_complete or parsed.path.strip("/") or parsed.query:
+        raise errors.BadBindings(f"Tenfold(cdn=...): address {number}: another form found, {EDGE_FORM} expected")
+    return parsed
 
 
 def _parse_queue(number: int, url: str) -> SplitResult:

@@ -43,6 +43,7 @@ class Tenfold:
     your own: `Tenfold(database=["postgres://app:...@10.0.0.1/shop", "postgres://app:...@10.0.0.2/shop"])` names
     the nodes of one database (which is the primary, it finds out), `cache=["valkey://app:...@10.0.0.3", ...]` a Valkey
     or the servers of one cluster, `queue=["nats://app:...@10.0.0.6", ...]` NATS servers with JetStream,
+    `cdn=["edge://:KEY@10.0.0.9:6083", ...]` edges that take purges, `static` a folder of static files,
     `sessions="cache"` the store of sessions, and the other arguments say what else the bindings would. An argument that
     is given wins over the bindings.
 
@@ -57,6 +58,8 @@ class Tenfold:
         database: Sequence[str] | str = (),
         cache: Sequence[str] | str = (),
         queue: Sequence[str] | str = (),
+        cdn: Sequence[str] | str = (),
+        static: str = "",
         sessions: str = "",
         name: str = "",
         secret: str | Sequence[str] = "",
@@ -72,6 +75,8 @@ class Tenfold:
         self._cache = addresses.cache(cache_urls) if cache_urls else None
         queue_urls = (queue,) if isinstance(queue, str) and queue else tuple(queue)
         self._queue = addresses.queue(queue_urls) if queue_urls else None
+        cdn_urls = (cdn,) if isinstance(cdn, str) and cdn else tuple(cdn)
+        self._cdn = addresses.cdn(cdn_urls, static) if cdn_urls or static else None
         self._sessions = bindings.Sessions(store=sessioning.known(sessions)) if sessions else None
         has_password = self._database is not None and bool(self._database.password)
         fallback = _fallback_secret(urls) if has_password else ""
@@ -239,7 +244,7 @@ class Tenfold:
     async def _start_parts(self, database: bindings.Database) -> None:
         """Each part on those that it is built on; the queue last: its subscribers use all the others."""
         found, service = self._effective(), self.settings.service
-        await self.db.start(database)
+        await self.db.start(database, found.region)
         await self.valkey.start(found.cache)
         await self.cache.start(found.cache)
         await self.cdn.start(found.cdn, service, found.region)
@@ -275,7 +280,7 @@ class Tenfold:
     def _effective(self) -> bindings.Bindings:
         """The bindings; outside the runtime what stands for them."""
         found = self.bindings or bindings.Bindings(service=self.settings.service)
-        given = {"cache": self._cache, "queue": self._queue, "sessions": self._sessions}
+        given = {"cache": self._cache, "cdn": self._cdn, "queue": self._queue, "sessions": self._sessions}
         return msgspec.structs.replace(found, **{name: one for name, one in given.items() if one is not None})
 
     def _apply(self, found: bindings.Bindings | None) -> None:

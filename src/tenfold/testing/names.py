@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import httpx
 
     from tenfold import Tenfold
+    from tenfold.testing.cdn import Cdn
     from tenfold.testing.queue import Queue
     from tenfold.testing.simulate import Simulate
 
@@ -37,6 +38,12 @@ def client(tenfold_client: "httpx.AsyncClient") -> "httpx.AsyncClient":
 def new_client(tenfold_new_client: "Callable[..., httpx.AsyncClient]") -> "Callable[..., httpx.AsyncClient]":
     """`new_client()`: another user, with cookies of their own. Takes httpx.AsyncClient's arguments."""
     return tenfold_new_client
+
+
+@pytest.fixture
+def cdn(tenfold_cdn: "Cdn") -> "Cdn":
+    """`cdn.purged` lists what the app has purged."""
+    return tenfold_cdn
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tenfold.testing import asynchrony, names, project
 if TYPE_CHECKING:
     import httpx
 
-    from tenfold.testing import queue, run, setting
+    from tenfold.testing import cdn, queue, run, setting
     from tenfold.testing.simulate import Simulate
 
 SETTING: "pytest.StashKey[setting.Setting]" = pytest.StashKey()
@@ -151,6 +151,16 @@ def tenfold_queue(_tenfold_served: Any) -> "queue.Queue":
     from tenfold.testing import queue
 
     return queue.Queue(_tenfold_served.tf)
+
+
+@pytest.fixture
+def tenfold_cdn(_tenfold_served: Any) -> "Iterator[cdn.Cdn]":
+    """What the app purges; no edges are needed for that."""
+    from tenfold.testing import cdn
+
+    made = cdn.Cdn(_tenfold_served.tf)
+    yield made
+    made.close()
 
 
 @pytest.fixture

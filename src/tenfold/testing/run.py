@@ -140,6 +140,7 @@ class Run:
                 max_requests=self.topology.web.max_requests,
             ),
             database=bound,
+            cdn=publish.static_files(self.topology),
             sessions=bindings.Sessions(
                 life_seconds=self.topology.sessions.life_seconds, is_eager=self.topology.sessions.eager
             ),

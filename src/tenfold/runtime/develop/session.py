@@ -15,7 +15,7 @@ from typing import Any
 
 from tenfold import bindings, errors
 from tenfold.kit import clock, files
-from tenfold.runtime import environment, interpreters, lone_database, paths
+from tenfold.runtime import environment, interpreters, lone_database, paths, publish
 from tenfold.runtime.develop import changes, door, record, web
 from tenfold.topology import load, tiers
 
@@ -129,7 +129,8 @@ class _Session:
             request_seconds=REQUEST_SECONDS,
             max_requests=topology.web.max_requests,
         )
-        made = bindings.Bindings(service=told, database=bound, region=topology.home)
+        cdn = publish.static_files(topology)
+        made = bindings.Bindings(service=told, database=bound, cdn=cdn, region=topology.home)
         files.write_if_changed(place.bindings_file, bindings.dump(made).decode())
         env = {
             **environment.of_app(place),

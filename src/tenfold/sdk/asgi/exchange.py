@@ -167,7 +167,7 @@ class Exchange(incoming.Incoming):
         self, leaving: inflight.Leaving, message: protocol.Message, transport: protocol.Send | None
     ) -> None:
         """Begin with what edges have to hear, and with what they must not keep left out."""
-        headers = await leaving(self, list(message.get("headers", ())), monotonic() - self.began)
+        headers = await leaving(self, list(message.get("headers", ())))
         self.edge = None
         await self._begin({**message, "headers": headers}, transport)
 

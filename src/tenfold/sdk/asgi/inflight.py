@@ -28,7 +28,7 @@ LOOK_SECONDS = 0.05
 
 Entering = Callable[[request.Request], Awaitable[None]]
 
-Leaving = Callable[[request.Request, request.Headers, float], Awaitable[request.Headers]]
+Leaving = Callable[[request.Request, request.Headers], Awaitable[request.Headers]]
 
 
 class Phase(StrEnum):

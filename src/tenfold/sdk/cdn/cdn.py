@@ -5,7 +5,7 @@ headers that nobody looks at, purges cost nothing, and static files are served b
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tenfold import bindings, errors, request
@@ -24,7 +24,7 @@ class Cdn:
         self._edges = edges.Edges()
         settled = settling.Settled(database)
         self._delivery = delivery.Delivery(database.shards, self._edges, settled)
-        self.doors = visits.Doors(database.shards, self._edges, settled)
+        self.doors = visits.Doors(self._edges, settled)
         """What happens when a response begins; for `asgi`."""
         self.static: serving.Static | None = None
         """The static files; None: the app serves its own."""
@@ -95,6 +95,10 @@ class Cdn:
             await tx.purge(tags=tags, urls=urls, everything=everything, soft=soft)
 
         await self._database.run(record)
+
+    def watch(self, watcher: Callable[[purges.Purge], None] | None) -> None:
+        """For tests, in whose processes there are no edges: `watcher` is told of each purge that was committed."""
+        self._delivery.watcher = watcher
 
     async def start(self, bound: bindings.Cdn, service: bindings.Service, region: str) -> None:
         """Begin to look after purges. No edge needs to answer."""

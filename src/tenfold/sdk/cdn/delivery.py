@@ -1,13 +1,14 @@
 """`tx.purge`: recorded with the transaction, told to every edge once it is committed, and again until it has settled.
 
-Made by `cdn`. The row alone decides: what was rolled back has none. An edge is told three times, because what it
-fetches just after a purge may be older than the commit:
+Made by `cdn`. The row alone decides: what was rolled back has none. What an edge had asked for before a purge and gets
+after it, it does not keep; but what it asks for just after a purge may still be older than the commit, so it is told
+three times:
 
     at once             what it kept before
     after the replicas  once every replica that may be read has passed the commit's position: what it fetched since from
                         a web server that read from a slower one
-    at the end          `SETTLE_SECONDS` after that: the responses that were on their way meanwhile, and what a
-                        process had cached whose floors are read every second. Slower ones `visits` looks after.
+    at the end          `SETTLE_SECONDS` after that: what was made of values that a process had cached, whose floors
+                        are read every second at the latest
 
 Then the row is settled. A row that is nobody's for too long (`taken_until`) begins anew in any process: its own has
 died, or an edge did not acknowledge.
@@ -18,7 +19,7 @@ import contextlib
 import dataclasses
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -33,9 +34,8 @@ log = logging.getLogger("tenfold.cdn")
 TELL_SECONDS = 0.05
 """How long a commit waits for every edge to acknowledge. After that the others hear of it as soon as they can."""
 
-SETTLE_SECONDS = 2.5
-"""From the second purge to the last: a response made of what was read before is kept by then, or it took so long that
-`visits` looks after it. A process's cached values follow within a second."""
+SETTLE_SECONDS = 1.25
+"""From the second purge to the last: a process's cached values follow within a second."""
 
 PASS_SECONDS = routing.MOST_LAG_SECONDS + 1.0
 """How long replicas are waited for: who is further behind is not read from."""
@@ -113,6 +113,8 @@ class Delivery:
         self._shard = shard
         self._passing = outgoing.Behind("cdn-pass", self._pass)
         self._ending = outgoing.Behind("cdn-end", self._end)
+        self.watcher: Callable[[purges.Purge], None] | None = None
+        """For tests: told of each purge whose transaction was committed."""
         self._mine: set[UUID] = set()
         """What this process sees to now."""
         self._looking: asyncio.Task[None] | None = None
@@ -125,7 +127,9 @@ class Delivery:
         wanted = purges.purge(tags, urls, everything=everything, soft=soft)
         if tx.token is None:
             raise errors.MisuseError("tx.purge: a read-only transaction found, one that may write expected")
-        if not wanted or not self.is_wanted:
+        if wanted and self.watcher is not None:
+            tx.after_commit(_Watched(self.watcher, wanted))
+        if not wanted or not self._edges:
             return
         row = tokens.fresh().id
         await tx.execute(RECORD, row, wanted.tags, wanted.urls, wanted.everything, wanted.is_soft)
@@ -138,7 +142,7 @@ class Delivery:
     @property
     def is_wanted(self) -> bool:
         """Whether anybody has to be told: without edges nothing is recorded."""
-        return bool(self._edges)
+        return bool(self._edges) or self.watcher is not None
 
     async def committed(self, rows: list[tuple[UUID, purges.Purge]], at: position.Position | None) -> None:
         """The transaction of these rows is committed: told to every edge, and not settled yet."""
@@ -259,6 +263,17 @@ class Delivery:
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_SECONDS * (0.5 + random.random())  # noqa: S311
             await outgoing.write(self._shards, self._shard, PRUNE, KEEP_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A purge that a test wants to hear of."""
+
+    watcher: Callable[[purges.Purge], None]
+    wanted: purges.Purge
+
+    async def __call__(self, _: position.Position | None) -> None:
+        self.watcher(self.wanted)
 
 
 class _Gathered:

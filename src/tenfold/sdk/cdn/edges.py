@@ -21,6 +21,8 @@ are kept open and used again, one request at a time.
     Tenfold-Purged: 3                       how many objects that were, or -1 where the engine does not say
     Content-Length: N
 
+What was asked for before a purge, and comes after it, is not kept either.
+
 Anything but 200 is no acknowledgement: 400 for what was not understood, 403 for a wrong key, 503 while the edge starts.
 The ordinary port of an edge answers PURGE with 405, and never looks at these headers.
 

@@ -8,26 +8,14 @@ import logging
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from tenfold import errors, request
+from tenfold import request
 from tenfold.sdk import counters
 from tenfold.sdk.cdn import bypass, edges, marking, settling
-from tenfold.sdk.db import connect, outgoing, primary
 
 log = logging.getLogger("tenfold.cdn")
 
-SLOW_SECONDS = 1.0
-"""A response that took longer may have read before a purge that is over by the time an edge keeps it."""
-
 MOST_WARNINGS = 64
 """Paths that a warning is written for, once each."""
-
-RACED = """
-select exists (
-    select from tenfold.purge
-     where (settled_at is null or settled_at > clock_timestamp() - $1 * interval '1 second')
-       and (is_everything or cardinality(urls) > 0 or tags && $2))
-"""
-"""Whether anything was purged since so long ago that may be this response. What settled before it began cannot be."""
 
 
 @dataclass(slots=True)
@@ -52,22 +40,20 @@ def of(serving: request.Request) -> Visit:
 class Doors:
     """Where responses leave."""
 
-    def __init__(self, shards: primary.Shards, told: edges.Edges, settled: settling.Settled) -> None:
-        self._shards = shards
+    def __init__(self, told: edges.Edges, settled: settling.Settled) -> None:
         self._edges = told
         self._settled = settled
         self._warned: set[str] = set()
         self.cookies = bypass.Cookies("", "")
         """Those of the service; replaced when the bindings change."""
 
-    async def leaving(self, serving: request.Request, headers: request.Headers, seconds: float) -> request.Headers:
-        """The headers of the response that begins now, `seconds` after its request came in."""
+    async def leaving(self, serving: request.Request, headers: request.Headers) -> request.Headers:
+        """The headers of the response that begins now, with its cookies, and without a mark that it must not have."""
         visit = of(serving)
         serving.edge = None
         found = [*headers, *await self._bypass(visit, is_secure=serving.scope.get("scheme") == "https")]
-        if not visit.is_marked or not marking.is_kept(found):
-            return found
-        return marking.closed(found) if await self._may_not_be_kept(serving, found, seconds) else found
+        is_marked = visit.is_marked and marking.is_kept(found)
+        return marking.closed(found) if is_marked and self._is_personal(serving, found) else found
 
     async def _bypass(self, visit: Visit, *, is_secure: bool) -> request.Headers:
         """The cookies to set and to delete."""
@@ -81,27 +67,12 @@ class Doors:
         deleted = [self.cookies.forget(name, is_secure=is_secure) for name in gone]
         return [*deleted, self.cookies.write(mine, is_secure=is_secure)] if mine else deleted
 
-    async def _may_not_be_kept(self, serving: request.Request, headers: request.Headers, seconds: float) -> bool:
+    def _is_personal(self, serving: request.Request, headers: request.Headers) -> bool:
+        """Whether it is for one person after all; a trace is for the developer who asked."""
         why = marking.personal(headers) or ("has written" if serving.has_written else "")
         if why:
             self._warn(serving, why)
-            return True
-        if serving.recorder is not None:
-            return True
-        if seconds <= SLOW_SECONDS or not self._edges or not await self._has_raced(headers, seconds):
-            return False
-        counters.add("cdn.not_kept_because_purged")
-        return True
-
-    async def _has_raced(self, headers: request.Headers, seconds: float) -> bool:
-        """Whether a purge may have missed this response; without an answer, yes."""
-        tags = [tag for name, value in headers if name.lower() == b"surrogate-key" for tag in value.decode().split()]
-        try:
-            rows = await outgoing.write(self._shards, 0, RACED, seconds, tags)
-        except (errors.TenfoldError, *connect.ANSWERS) as error:
-            log.debug("a slow response is not kept: %s", error)
-            return True
-        return bool(rows[0][0])
+        return bool(why) or serving.recorder is not None
 
     def _warn(self, serving: request.Request, why: str) -> None:
         counters.add("cdn.not_kept_because_personal")
