@@ -19,7 +19,6 @@ from tenfold.engines.postgres import admin as admin_of_postgres
 from tenfold.kit import clock
 from tenfold.runtime import crossing
 from tenfold.sdk.db import schema
-from tenfold.sdk.db.tables import epochs
 from tenfold.topology import layout, tiers
 
 ENGINES = {"postgres": postgres.ENGINE, "patroni": patroni.ENGINE, "etcd": etcd.ENGINE}
@@ -115,8 +114,6 @@ class Regions:
         )
         try:
             await connection.execute(schema.statements("shop"))
-            if not await connection.fetchval("select to_regclass('tenfold.epoch') is not null"):
-                await connection.execute(epochs.STEP + epochs.GRANTS.format(role="shop"))
         finally:
             await connection.close()
 

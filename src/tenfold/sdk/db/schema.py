@@ -4,9 +4,9 @@ Run by `tenfold migrate` as the database's superuser, before new code starts. Id
 once, several runs at the same time wait for each other. Nothing here sends a NOTIFY: that would serialise commits.
 """
 
-from tenfold.sdk.db.tables import invalidations, purges, queues, sessions, write_backs
+from tenfold.sdk.db.tables import epochs, invalidations, purges, queues, sessions, write_backs
 
-VERSION = 7
+VERSION = 8
 """The newest step below."""
 
 _COMMIT = """
@@ -41,7 +41,10 @@ comment on function tenfold.report_write() is
     'Tells the client, before its COMMIT, whether this transaction has written.';
 """
 
-_STEPS = (_COMMIT, _REPORT_WRITE, invalidations.STEP, sessions.STEP, queues.STEP, write_backs.STEP, purges.STEP)
+_STEPS = (
+    *(_COMMIT, _REPORT_WRITE, invalidations.STEP, sessions.STEP, queues.STEP, write_backs.STEP, purges.STEP),
+    *(epochs.STEP,),
+)
 """By version, from 1. A released step never changes; what is new is one of its own, for databases that are there."""
 
 _FUNCTIONS = """
@@ -105,7 +108,8 @@ $step$;
 
 
 def _grants(role: str) -> str:
-    others = "".join(part.GRANTS.format(role=role) for part in (invalidations, sessions, queues, write_backs, purges))
+    parts = (invalidations, sessions, queues, write_backs, purges, epochs)
+    others = "".join(part.GRANTS.format(role=role) for part in parts)
     return f"""
 grant usage on schema tenfold to {role};
 grant select on tenfold.version to {role};
