@@ -36,6 +36,7 @@ COMMANDS = {
     "trace": "trace",
     "psql": "psql",
     "queue": "queue",
+    "cdn": "cdn",
     "doctor": "doctor",
     "help": "help",
     "completion": "completion",
@@ -64,6 +65,7 @@ ABOUT = {
     "trace": "Show every hop and decision of one request.",
     "psql": "Open psql on the primary, or on a server.",
     "queue": "What waits for whom, and dead letters.",
+    "cdn": "What the edges answer, and what they must forget.",
     "doctor": "Which engines are installed, and what is in the way.",
     "help": "The reference of tenfold.toml.",
     "completion": "The completion script for bash, zsh or fish.",
@@ -74,7 +76,7 @@ GROUPS = {
     "Develop": ("new", "init", "dev", "run", "migrate", "psql"),
     "Run": ("up", "down", "plan", "apply", "deploy"),
     "Grow": ("grow", "shrink", "resize", "load", "server"),
-    "Look": ("status", "events", "logs", "trace", "queue", "doctor", "help", "completion"),
+    "Look": ("status", "events", "logs", "trace", "queue", "cdn", "doctor", "help", "completion"),
 }
 """How `--help` groups the commands."""
 

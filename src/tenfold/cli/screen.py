@@ -21,9 +21,9 @@ MARKS = {"step_started": "▸", "step_done": "✓"}
 
 LEVELS = {"info": "", "warning": "yellow", "error": "red"}
 
-ROLES = {"haproxy": "balancer", "granian": "web", "etcd": "etcd", "worker": "worker"}
+ROLES = {"haproxy": "balancer", "varnish": "edge", "granian": "web", "etcd": "etcd", "worker": "worker"}
 
-TIERS = ("balancer", "web", "cache", "database", "coordination", "queue", "worker")
+TIERS = ("balancer", "cdn", "web", "cache", "database", "coordination", "queue", "worker")
 """In the order in which a request meets them."""
 
 LEAST_EVENTS = 3

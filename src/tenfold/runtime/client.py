@@ -64,6 +64,10 @@ class Client:
         """Which releases serve, and how each of them does."""
         return await self._call("GET", "/v1/releases")
 
+    async def cdn(self) -> Json:
+        """What the edges answer, and what each holds."""
+        return await self._call("GET", "/v1/cdn")
+
     async def migrate(self, say: Callable[[events.Event], None]) -> Json:
         """Run the migrations that have not run."""
         return await self._stream("/v1/migrate", say)

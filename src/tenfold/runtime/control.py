@@ -33,6 +33,7 @@ class Controlled(Protocol):
     async def apply(self, text: str, *, writes_file: bool, keeps_release: bool) -> Json: ...
     async def deploy(self, asked: deploy.Request) -> Json: ...
     async def release_status(self) -> Json: ...
+    async def cdn(self) -> Json: ...
     async def migrate(self) -> Json: ...
     async def kill_server(self, name: str) -> Json: ...
     async def start_server(self, name: str) -> Json: ...
@@ -77,6 +78,7 @@ def _application(runtime: Controlled, stop: asyncio.Event) -> web.Application:
             web.post("/v1/apply", routes.apply),
             web.post("/v1/deploy", routes.deploy),
             web.get("/v1/releases", routes.releases),
+            web.get("/v1/cdn", routes.cdn),
             web.post("/v1/migrate", routes.migrate),
             web.post("/v1/servers/{name}/kill", routes.kill),
             web.post("/v1/servers/{name}/start", routes.start),
@@ -119,6 +121,9 @@ class _Routes:
 
     async def releases(self, _: web.Request) -> web.StreamResponse:
         return _answer(await self._runtime.release_status())
+
+    async def cdn(self, _: web.Request) -> web.StreamResponse:
+        return _answer(await self._runtime.cdn())
 
     async def migrate(self, request: web.Request) -> web.StreamResponse:
         return await self._stream(request, self._runtime.migrate)

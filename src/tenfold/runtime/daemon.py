@@ -106,6 +106,14 @@ async def status_without_runtime(where: paths.Paths) -> dict[str, Any]:
         return await runtime.status()
 
 
+async def cdn_without_runtime(where: paths.Paths) -> dict[str, Any]:
+    """`tenfold cdn` when no runtime runs: looks, and changes nothing. Raises NotRunning before the first `up`."""
+    if not where.records.exists():
+        raise errors.NotRunning(f"{where.project}: nothing was ever started here; start it with: tenfold up -d")
+    async with service.looked_at(where) as runtime:
+        return await runtime.cdn()
+
+
 @asynccontextmanager
 async def _guarding(runtime: service.Runtime) -> AsyncIterator[None]:
     sampling = asyncio.create_task(runtime.sampler.watch(lambda: runtime.seats))

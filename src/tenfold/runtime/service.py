@@ -26,6 +26,7 @@ from tenfold.runtime import (
     backlog,
     certificates,
     deploy,
+    edges,
     events,
     figures,
     guard,
@@ -191,6 +192,10 @@ class Runtime:
         sockets = actions.front_doors(actions.Stage(self.supervisor, self.observer, self.seats, self.journal))
         carried = [await haproxy.stats(socket) for socket in sockets]
         return report.release_status(snapshot, self.store.records.releases, carried)
+
+    async def cdn(self) -> Json:
+        """What `tenfold cdn` prints."""
+        return await edges.look(self.seats)
 
     async def migrate(self) -> Json:
         """Run the migrations of the service's folder, as it is now, that have not run."""

@@ -5,7 +5,7 @@ edges have answered, by edge, path and whether it was a hit; `origin` what they 
 Source: HAProxy's Configuration Manual 2.8, section 11.1 (stick-table), Management Guide, `show table`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 HEADER = "Tenfold-Edge"
@@ -49,7 +49,7 @@ def read(answer: str) -> Iterator[Count]:
             yield Count(edge, bytes.fromhex(path).decode(), outcome, requests, out_bytes)
 
 
-def total(counts: Iterator[Count]) -> Mapping[tuple[str, str, str], tuple[int, int]]:
+def total(counts: Iterable[Count]) -> Mapping[tuple[str, str, str], tuple[int, int]]:
     """The counters of several balancers as one: by edge, path and outcome, the requests and the bytes."""
     found: dict[tuple[str, str, str], tuple[int, int]] = {}
     for one in counts:
