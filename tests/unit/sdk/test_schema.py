@@ -12,6 +12,7 @@ RELEASED = (
     "68afdcdfad05",
     "cb08c0aadda1",
     "e7b315d43eee",
+    "c8c00d55dc62",
 )
 """By version, what its step was."""
 
