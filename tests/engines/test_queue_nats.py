@@ -15,7 +15,7 @@ from tenfold import bindings, errors
 from tenfold.kit import clock
 from tenfold.sdk.db import primary
 from tenfold.sdk.queue import draining, envelopes, messages, transport
-from tenfold.sdk.queue.nats import consuming, streams
+from tenfold.sdk.queue.nats import consuming, naming, succession
 from tenfold.sdk.queue.nats import transport as carrier
 
 pytestmark = pytest.mark.anyio
@@ -141,7 +141,7 @@ async def test_a_group_that_was_forgotten_keeps_no_messages(
     async with carrying(shards, servers, "forgetful") as before:
         await before.subscribe([group("mailer"), group("gone")])
         await before.send([message()])
-    monkeypatch.setattr(streams, "STRANGE_SECONDS", 0.0)
+    monkeypatch.setattr(succession, "STRANGE_SECONDS", 0.0)
     async with carrying(shards, servers, "forgetful") as queue:
         await queue.subscribe([group("mailer")])
 
@@ -165,7 +165,7 @@ async def test_what_a_process_leaves_is_given_back_at_once(
 
         other = queue.consume(mailer)
 
-        found = await taken_of(other, 9, seconds=streams.ACK_SECONDS / 2)
+        found = await taken_of(other, 9, seconds=succession.ACK_SECONDS / 2)
         assert set(range(10)) - {0} == set(payloads(found))
         for one in found:
             other.acknowledge(one)
@@ -354,6 +354,47 @@ async def sent(queue: carrier.Nats, batch: Sequence[messages.Envelope]) -> None:
 
     seen: list[str] = []
     assert await clock.until(attempt, seconds=30), seen
+
+
+async def test_a_group_that_begins_or_ceases_to_keep_order_gets_what_waited_for_it(
+    shards: primary.Shards, servers: nats_servers.Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a lane that a drain has renamed is read again under its own name; whoever was replaced goes."""
+    service = f"flip{secrets.token_hex(4)}"
+    free, strict = group("mailer"), group("mailer", is_ordered=True)
+    async with carrying(shards, servers, service) as queue:
+        await queue.subscribe([free])
+        await queue.send([message(payload=number, key=f"k{number}") for number in range(8)])
+        first = queue.consume(free)
+        for one in await taken_of(first, 3):
+            first.acknowledge(one)
+        await first.settled()
+        await first.close()
+    async with carrying(shards, servers, service) as queue:
+        await queue.subscribe([strict])
+        await queue.send([message(payload=8, key="k0")])
+        for lane in await queue._streams.consumers():
+            if lane["name"].endswith("-07"):
+                await queue._streams.restart(lane)
+        await queue.subscribe([strict])
+        monkeypatch.setattr(succession, "STRANGE_SECONDS", 0.0)
+        await queue.subscribe([strict])
+        assert {one.name for one in queue._names.consumers(naming.Group("mailer", free.subject, True))} == {
+            one["name"] for one in await queue._streams.consumers()
+        }
+        lanes = queue.consume(strict)
+        seen: list[object] = []
+        while len(seen) < 6:
+            for one in await taken_of(lanes, 1):
+                seen += payloads([one])
+                lanes.acknowledge(one)
+        assert [3, 4, 5, 6, 7, 8] == sorted(seen)  # type: ignore[type-var]
+        await lanes.settled()
+        await lanes.close()
+        await queue.send([message(payload=9, key="k1")])
+    async with carrying(shards, servers, service) as queue:
+        await queue.subscribe([free])
+        assert [9] == payloads(await taken_of(queue.consume(free), 1))
 
 
 async def test_what_is_left_moves_into_the_database_once(

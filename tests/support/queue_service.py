@@ -25,7 +25,7 @@ from tenfold import Message, Transaction, bindings, errors
 from tenfold.kit import clock
 from tenfold.sdk import db
 from tenfold.sdk.queue import queue, transport
-from tenfold.sdk.queue.nats import streams
+from tenfold.sdk.queue.nats import succession
 from tenfold.sdk.queue.postgres import consuming
 
 TABLES = """
@@ -56,7 +56,7 @@ class Task(msgspec.Struct):
 
 async def serve(task: Task) -> None:
     """Do it until SIGTERM, or until all numbers are published."""
-    consuming.LEASE_SECONDS = streams.ACK_SECONDS = LEASE_SECONDS
+    consuming.LEASE_SECONDS = succession.ACK_SECONDS = LEASE_SECONDS
     transport.KEEP_SECONDS = LEASE_SECONDS / 4
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from tenfold.kit import backoff
 from tenfold.sdk import counters
 from tenfold.sdk.queue import messages, transport
-from tenfold.sdk.queue.nats import enveloping, link, streams, wire
+from tenfold.sdk.queue.nats import enveloping, link, streams, succession, wire
 
 HEARTBEAT_SECONDS = 2.0
 """How often the servers say of a request for which there is no message that they still know it."""
@@ -335,7 +335,7 @@ _requests: dict[int, bytes] = {}
 def _request(most: int) -> bytes:
     """The body of a request for so many messages; there are few different ones."""
     if most not in _requests:
-        nanoseconds = streams.SECOND
+        nanoseconds = succession.SECOND
         body = {
             "batch": most,
             "expires": int(ASK_SECONDS * nanoseconds),
@@ -348,4 +348,4 @@ def _request(most: int) -> bytes:
 def _give_back(after_seconds: float) -> bytes:
     if after_seconds <= 0:
         return GIVE_BACK
-    return b'-NAK {"delay": %d}' % int(after_seconds * streams.SECOND)
+    return b'-NAK {"delay": %d}' % int(after_seconds * succession.SECOND)

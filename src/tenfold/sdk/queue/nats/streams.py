@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tenfold import errors
-from tenfold.sdk.queue.nats import link, naming
+from tenfold.sdk.queue.nats import link, naming, succession
 
 log = logging.getLogger("tenfold.queue")
 
@@ -26,18 +26,6 @@ ASK_SECONDS = 10.0
 
 DUPLICATE_SECONDS = 120
 """For how long the stream remembers a message's id. What comes again later meets the group's inbox, if it has one."""
-
-ACK_SECONDS = 15.0
-"""How long the servers wait for a worker's sign of life before they give its message to another."""
-
-STRANGE_SECONDS = 60.0
-"""A consumer of a group that the database does not know is left alone for so long: its process may just have begun."""
-
-MOST_PENDING = 65_536
-"""Messages of a group that are under way or wait for another try, in all its workers together."""
-
-SECOND = 1_000_000_000
-"""NATS counts in nanoseconds."""
 
 CLOSED = {"max_msg_size": 1}
 """Makes a stream refuse every message, until its consumers are there."""
@@ -76,16 +64,17 @@ class Streams:
         wanted = _stream(self.names, replicas, most_bytes)
         found = await self.info()
         config = await self._created(wanted) if found is None else found["config"]
+        last_sequence = 0 if found is None else int(found["state"]["last_seq"])
         if config["subjects"] != wanted["subjects"]:
             shut_at = config.get("metadata", {}).get(SHUT_AT, "")
             if shut_at and datetime.fromisoformat(shut_at) >= told_at:
                 raise RefusedError(503, NO_STREAM, f"the service went back to another transport at {shut_at}")
             await self._ask(f"STREAM.UPDATE.{self.names.stream}", wanted | CLOSED)
-        known = list(groups)
-        found_consumers = await self._subscribe(known)
-        if not _is_within(wanted, config):
+        consumers = [one for group in groups for one in self.names.consumers(group)]
+        present = await self._subscribe(consumers, last_sequence)
+        if not succession.is_within(wanted, config):
             await self._change(wanted, config)
-        await self.forget(_strangers(found_consumers, known, datetime.now(UTC)))
+        await self.forget(succession.strangers(present, consumers, datetime.now(UTC)))
 
     async def _change(self, wanted: dict[str, Any], config: dict[str, Any]) -> None:
         """The stream is as it must be. One that takes messages already goes on as it is while the servers have not got
@@ -93,7 +82,7 @@ class Streams:
         try:
             await self._ask(f"STREAM.UPDATE.{self.names.stream}", wanted)
         except RefusedError as error:
-            is_open = _is_within({"subjects": wanted["subjects"], "max_msg_size": -1}, config)
+            is_open = succession.is_within({"subjects": wanted["subjects"], "max_msg_size": -1}, config)
             if error.code not in FULL or not is_open:
                 raise
             log.info("queue: the servers have no room yet for a stream of %d bytes (%s)", wanted["max_bytes"], error)
@@ -137,14 +126,12 @@ class Streams:
             if len(found) >= page.get("total", 0) or not page.get("consumers"):
                 return found
 
-    async def _subscribe(self, groups: Iterable[naming.Group]) -> list[dict[str, Any]]:
-        """Every one of these groups has its consumers, as they must be; returns those that there were before."""
-        consumers = await self.consumers()
-        found = {one["name"]: one.get("config", {}) for one in consumers}
-        configs = [_consumer(one) for group in groups for one in self.names.consumers(group)]
-        missing = [one for one in configs if not _is_within(one, found.get(one["name"], {}))]
+    async def _subscribe(self, wanted: Iterable[naming.Consumer], last_sequence: int) -> list[dict[str, Any]]:
+        """Each of these consumers is there, as it must be; returns those that there were before."""
+        found = await self.consumers()
+        missing = succession.missing(wanted, found, last_sequence)
         await asyncio.gather(*(self._create(one) for one in missing))
-        return consumers
+        return found
 
     async def _create(self, consumer: dict[str, Any]) -> None:
         """Make this consumer, or change it."""
@@ -223,41 +210,6 @@ def _stream(names: naming.Names, replicas: int, most_bytes: int) -> dict[str, An
         "num_replicas": replicas,
         "max_bytes": most_bytes,
         "max_msg_size": -1,
-        "duplicate_window": DUPLICATE_SECONDS * SECOND,
+        "duplicate_window": DUPLICATE_SECONDS * succession.SECOND,
         "metadata": {SHUT_AT: ""},
     }
-
-
-def _strangers(consumers: Iterable[dict[str, Any]], known: Iterable[naming.Group], now: datetime) -> list[str]:
-    """Consumers of groups that the service has forgotten: what they keep from being deleted would fill the storage."""
-    names = {(one.name, one.subject) for one in known}
-    groups = [(one, one["config"].get("metadata", {})) for one in consumers]
-    return [
-        one["name"]
-        for one, said in groups
-        if "group" in said
-        and (said["group"], said.get("subject")) not in names
-        and (now - datetime.fromisoformat(one["created"])).total_seconds() > STRANGE_SECONDS
-    ]
-
-
-def _consumer(wanted: naming.Consumer) -> dict[str, Any]:
-    return {
-        "durable_name": wanted.name,
-        "name": wanted.name,
-        "filter_subject": wanted.filter,
-        "deliver_policy": "new",
-        "ack_policy": "explicit",
-        "ack_wait": int(ACK_SECONDS * SECOND),
-        "max_deliver": -1,
-        "max_ack_pending": 1 if wanted.lane is not None else MOST_PENDING,
-        "metadata": {"group": wanted.group.name, "subject": wanted.group.subject},
-    }
-
-
-def _is_within(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
-    """Whether everything that is wanted was found so; the servers add settings of their own."""
-    return all(
-        _is_within(value, found.get(name, {})) if isinstance(value, dict) else found.get(name) == value
-        for name, value in wanted.items()
-    )
