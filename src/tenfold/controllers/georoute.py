@@ -194,7 +194,7 @@ class Rules:
 
     down_after: int = 3
     """Failed checks one after the other."""
-    up_after: int = 4
+    up_after: int = 3
     """Good checks one after the other."""
     quiet_seconds: float = 60.0
     """Who goes down again within this time after it came up has to be good for twice as long the next time."""

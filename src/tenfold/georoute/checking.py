@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from tenfold import zone as zones
 from tenfold.controllers import georoute
 
-PERIOD_SECONDS = 0.25
+PERIOD_SECONDS = 0.4
 
 PATIENCE_SECONDS = 1.0
 """How long a door may take to answer, which it does after two round trips, under TLS after three. Checks do not wait
@@ -44,9 +44,10 @@ class Checks:
         return all(one.is_judged for one in self.health.values())
 
     def check(self, zone: zones.Zone) -> None:
-        """These regions from now on; what is known of those that stay is kept."""
+        """These regions from now on; what is known of those that stay is kept, and new ones have to show themselves."""
         self._zone = zone
-        self.health = {one.name: self.health.get(one.name, georoute.Health()) for one in zone.regions}
+        new = georoute.Health(is_up=False, up_after=1)
+        self.health = {one.name: self.health.get(one.name, new) for one in zone.regions}
         self.troubles = {name: text for name, text in self.troubles.items() if name in self.health}
 
     async def run(self) -> None:

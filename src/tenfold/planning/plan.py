@@ -9,13 +9,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tenfold.observation import snapshot as snapshots
-from tenfold.planning import carrying, database, effects, leaving, regions, releases, resizing, serving, steps
+from tenfold.planning import carrying, database, effects, leaving, naming, regions, releases, resizing, serving, steps
 from tenfold.planning.situation import Situation
 from tenfold.topology import tiers
 
 RULES = (
     *(regions.connect, regions.reconnect),
-    *(*database.RULES, *carrying.RULES, *serving.RULES, *carrying.EMPTYING, regions.disconnect, *leaving.RULES),
+    *(
+        *database.RULES,
+        *carrying.RULES,
+        *serving.RULES,
+        *naming.RULES,
+        *carrying.EMPTYING,
+        regions.disconnect,
+        *leaving.RULES,
+    ),
     *resizing.LAST,
 )
 """The first rule that finds work gives the next step: start before stop, data before code, code before requests."""
@@ -76,7 +84,7 @@ def _next_step(views: regions.Views) -> tuple[str, steps.Step] | None:
     seen = [regions.seen(views, name) for name in regions.staying(views)]
     looked = ((one, rule) for rule in RULES for one in (reversed(seen) if rule is database.publish else seen))
     steps_found = ((one.region, step) for one, rule in looked if (step := rule(one)))
-    return regions.next_departure(views) or next(steps_found, None)
+    return naming.before_departure(views) or regions.next_departure(views) or next(steps_found, None)
 
 
 def _after(step: steps.Step, views: regions.Views, name: str) -> regions.Views:

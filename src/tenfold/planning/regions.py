@@ -58,7 +58,8 @@ def staying(found: Views) -> tuple[str, ...]:
 
 
 def next_departure(found: Views) -> tuple[str, steps.Step] | None:
-    """The next step of a region that is no longer wanted: its front doors close first, then everything goes.
+    """The next step of a region that is no longer wanted: its name servers fall silent and its front doors
+    close first, then everything goes.
 
     Before anything else: what it used in other regions may go with the same change.
     """
@@ -111,7 +112,7 @@ def _departs(now: Situation) -> bool:
 
 
 def _depart(now: Situation) -> steps.Step | None:
-    for engines in (("haproxy",), ("varnish",), ("granian", "worker"), ()):
+    for engines in (("powerdns",), ("haproxy",), ("varnish",), ("granian", "worker"), ()):
         running = tuple(
             (server.name, process.name)
             for server in now.there.servers

@@ -275,6 +275,11 @@ class Situation:
     # requests
 
     @property
+    def name_servers(self) -> tuple[str, ...]:
+        """The servers that shall answer for the domain."""
+        return tuple(server.name for server in self.wanted.running("powerdns"))
+
+    @property
     def front_doors(self) -> tuple[str, ...]:
         """The servers that shall hold the front door."""
         return tuple(server.name for server in self.wanted.balancers)

@@ -28,7 +28,7 @@ PROBE_SECONDS = 2.0
 
 MOST_LOOKS = 3
 
-COMPARED = ("wan", "varnish", "granian", "worker", "valkey", "nats")
+COMPARED = ("wan", "georoute", "powerdns", "varnish", "granian", "worker", "valkey", "nats")
 """Engines whose processes are replaced when they run with other settings than they should."""
 
 ServerState = snapshots.ServerState

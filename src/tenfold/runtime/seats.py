@@ -144,7 +144,7 @@ _KNOWN = {
     one.name: one
     for one in (
         *(layout.HAPROXY, layout.VARNISH, layout.GRANIAN, layout.VALKEY, layout.POSTGRES, layout.PATRONI, layout.ETCD),
-        *(layout.NATS, layout.WORKER, layout.WAN),
+        *(layout.NATS, layout.WORKER, layout.WAN, layout.GEOROUTE, layout.POWERDNS),
     )
 }
 

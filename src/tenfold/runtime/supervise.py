@@ -30,7 +30,10 @@ REHEARSAL = "rehearsal"
 
 FOLDERS = ("data", "config", "log", "run")
 
-STOP_ORDER = ("haproxy", "varnish", "granian", "worker", "valkey", "nats", "patroni", "postgres", "etcd")
+STOP_ORDER = (
+    *("powerdns", "georoute", "haproxy", "varnish", "granian", "worker"),
+    *("valkey", "nats", "patroni", "postgres", "etcd"),
+)
 """In which order engines stop, so that nothing is asked of what is gone already."""
 
 
@@ -98,7 +101,7 @@ class Supervisor:
         await self.stop_all(name)
         await self.cut_server(name, "off")
         await asyncio.to_thread(files.remove_tree, self.where.server(name))
-        for socket in self.where.run.glob(f"{name}.*"):
+        for socket in (*self.where.run.glob(f"{name}.*"), *self.where.run.glob(f"pdns-{name}.*")):
             socket.unlink(missing_ok=True)
         del self.store.records.servers[name]
         self.store.save()

@@ -51,7 +51,7 @@ def test_unknown_servers_and_processes_are_bad_input_that_names_the_known_ones(t
 
     with pytest.raises(errors.BadInput, match=r"web-1: not found; known servers: server-1"):
         single.seat("web-1", "granian")
-    with pytest.raises(errors.BadInput, match=r"squid: not found; known processes: etcd, granian"):
+    with pytest.raises(errors.BadInput, match=r"squid: not found; known processes: etcd, georoute, granian"):
         single.seat("server-1", "squid")
 
 

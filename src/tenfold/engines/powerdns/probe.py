@@ -12,7 +12,7 @@ async def probe(seat: engines.Seat) -> engines.Health:
     """Ready when a query for the domain is answered on the private address: PowerDNS and the program together."""
     domain = seat.topology.service.domain
     try:
-        answer = await questions.ask(seat.address, layout.PORTS["powerdns"], domain, seconds=1.0)
+        answer = await questions.ask(seat.address, layout.PORTS["powerdns"], domain, seconds=0.5)
     except errors.EngineFailed as error:
         return engines.Health(False, detail=f"powerdns on {seat.server.name}: {error}")
     if not answer.addresses:
