@@ -18,7 +18,9 @@ async def test_climbing_to_queued_and_back_fails_no_request_and_loses_no_write(t
             await shop.tenfold("grow", "--to", "queued", "--yes", seconds=200)
             there = await shop.status()
             assert "queued" == there["rung"]
-            assert {"caches": 6, "queues": 3} == {key: len(there["told"][key]) for key in ("caches", "queues")}
+            told = {key: len(there["told"][key]) for key in ("edges", "caches", "queues")}
+            assert {"edges": 2, "caches": 6, "queues": 3} == told
+            assert 0 < json.loads(await shop.tenfold("cdn", "--json"))["total"]["requests"]
             assert ("cache", "nats", "workers") == _uses(there)
             assert [] == there["conditions"], there["conditions"]
             await shop.tenfold("shrink", "--to", "single", "--yes", seconds=200)
