@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from tenfold import errors, position, request
 from tenfold.sdk import counters
 from tenfold.sdk.cdn import edges, purges, settling, visits
@@ -77,7 +79,7 @@ update tenfold.purge set taken_until = clock_timestamp() + $2 * interval '1 seco
 
 SETTLE = """
 update tenfold.purge
-   set owed = $2, settled_at = case when cardinality($2) = 0 then clock_timestamp() end,
+   set owed = $2::text[], settled_at = case when cardinality($2::text[]) = 0 then clock_timestamp() end,
        taken_until = clock_timestamp() + $3 * interval '1 second'
  where id = any($1) and settled_at is null
 """
@@ -244,7 +246,7 @@ class Delivery:
         try:
             await outgoing.write(self._shards, self._shard, statement, *args)
         except TROUBLE as error:
-            log.debug("purges will be delivered again: %s", error)
+            log.log(_level(error), "purges will be delivered again: %s", error)
             return False
         return True
 
@@ -257,7 +259,7 @@ class Delivery:
                 await self.redeliver()
                 await self._prune(asyncio.get_running_loop().time())
             except TROUBLE as error:
-                log.debug("purges that nobody has settled were not looked after: %s", error)
+                log.log(_level(error), "purges that nobody has settled were not looked after: %s", error)
 
     async def _prune(self, now: float) -> None:
         if now >= self._prune_at:
@@ -306,6 +308,11 @@ def _briefly(rows: Sequence[Any]) -> tuple[purges.Purge, ...]:
     return tuple(
         purges.Purge(tuple(row["tags"]), tuple(row["urls"]), row["is_everything"], row["is_soft"]) for row in rows
     )
+
+
+def _level(error: Exception) -> int:
+    """A database that is away comes back; one that refuses the statement wants a person."""
+    return logging.WARNING if isinstance(error, asyncpg.SyntaxOrAccessError) else logging.DEBUG
 
 
 def _report(task: "asyncio.Task[None]") -> None:

@@ -31,7 +31,7 @@ def public(response: Response, max_age: float, stale: float, tags: Sequence[str]
     headers = _headers_of("tf.cdn.public", response)
     fresh_seconds, stale_seconds = _seconds("max_age", max_age), _seconds("stale", stale)
     text = purges.header_of(purges.checked_tags("tf.cdn.public", tags))
-    directives = f"public, max-age={fresh_seconds}"
+    directives = f"max-age={fresh_seconds}"
     _set(headers, FOR_EDGES, f"{directives}, stale-while-revalidate={stale_seconds}" if stale_seconds else directives)
     _set(headers, FOR_BROWSERS, ASK_AGAIN)
     _set(headers, TAGS, text)
