@@ -110,6 +110,30 @@ async def test_dead_letters_are_shown_replayed_and_discarded(project: Path, tf_q
     assert "No group has subscribed" in (await said(project)).output
 
 
+async def test_without_its_queue_servers_it_shows_what_the_database_knows(
+    project: Path, cluster: postgres_cluster.Cluster, tf_queue: queue.Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenfold.sdk.queue.nats.publishing.SEND_SECONDS", 0.2)
+    FAILS.append(True)
+    await tf_queue.publish("mail.wanted", 1)
+    where = paths.Paths(project)
+    gone = bindings.Queue(transport="nats", nodes=(bindings.QueueNode(name="queue-1", host="127.67.99.99"),))
+    told = bindings.Bindings(service=bindings.Service(name="shop"), database=cluster.bound, queue=gone)
+    where.bindings.write_bytes(bindings.dump(told))
+
+    async def is_dead() -> bool:
+        return bool((await as_json(project))["groups"][0]["dead"])
+
+    assert await clock.until(is_dead, seconds=30), "the dead letters are in the database"
+    FAILS.clear()
+    found = await as_json(project)
+    assert ("nats", "mailer") == (found["transport"], found["groups"][0]["group"])
+    assert "NATS servers" in found["missing"]
+    output = (await said(project)).output
+    assert "What waits on the queue servers is not counted" in output
+    assert "mailer" in output
+
+
 async def test_a_database_that_is_away_is_said_plainly(
     project: Path, cluster: postgres_cluster.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

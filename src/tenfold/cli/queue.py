@@ -145,6 +145,9 @@ async def _ask(bound: bindings.Database, told: bindings.Bindings, ask: Ask) -> A
 def _show(found: overview.Overview) -> None:
     held = f", {found.delayed} of them held back" if found.delayed else ""
     output.console.print(f"transport: {found.transport}   outbox: {found.outbox}{held}")
+    if found.missing:
+        text = f"What waits on the queue servers is not counted: {found.missing}; see: tenfold status"
+        output.console.print(text, style="yellow", markup=False, soft_wrap=True)
     if not found.groups:
         output.console.print("No group has subscribed to anything yet.")
         return

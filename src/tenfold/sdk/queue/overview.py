@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tenfold import bindings
+from tenfold import bindings, errors
 from tenfold.sdk import db
 from tenfold.sdk.db import primary
 from tenfold.sdk.queue import dead_letters, store, subscriptions, transport
@@ -38,6 +38,8 @@ class Overview:
     outbox: int
     delayed: int
     groups: tuple[Group, ...]
+    missing: str = ""
+    """Why the queue servers do not say what they hold: then only what the database knows is counted; empty: they do."""
 
 
 @asynccontextmanager
@@ -52,14 +54,19 @@ async def connected(bound: bindings.Database) -> AsyncIterator[primary.Shards]:
 
 
 async def look(shards: primary.Shards, bound: bindings.Queue, name: str) -> Overview:
-    """How it is now. Raises `StoreUnavailable` when the database or the queue's servers do not answer."""
+    """How it is now. Raises `StoreUnavailable` when the database does not answer; queue servers may be away."""
     total, delayed = (await store.fetch(shards, _OUTBOX))[0]
     figures = list(await postgres.Postgres(shards, lambda _: None).figures())
+    missing = ""
     if "nats" in (bound.transport, bound.former):
-        figures += await _of_nats(shards, bound, name)
+        try:
+            figures += await _of_nats(shards, bound, name)
+        except errors.StoreUnavailable as error:
+            missing = str(error)
     dead, seen = await dead_letters.counted(shards), await subscriptions.seen(shards)
-    keys = sorted({(one.group, one.subject) for one in figures} & seen.keys())
-    return Overview(bound.transport, total, delayed, tuple(_group(key, figures, dead, seen) for key in keys))
+    known = seen.keys() if missing else {(one.group, one.subject) for one in figures} & seen.keys()
+    groups = tuple(_group(key, figures, dead, seen) for key in sorted(known))
+    return Overview(bound.transport, total, delayed, groups, missing)
 
 
 async def _of_nats(shards: primary.Shards, bound: bindings.Queue, name: str) -> list[transport.Figures]:
@@ -82,7 +89,7 @@ def _group(
         *key,
         sum(one.waiting for one in mine),
         sum(one.in_flight for one in mine),
-        max(one.oldest_seconds for one in mine),
+        max((one.oldest_seconds for one in mine), default=0.0),
         dead.get(key[0], 0),
         seen[key],
     )
