@@ -136,10 +136,17 @@ def decide(
         trouble = state.stuck.text if state.stuck else ""
         return state, Decision(fewer, reason, wanted=wanted, trouble=trouble, load=load)
     assert need is not None
-    if trouble := _objection(state, sample):
+    if state.stuck is not None or _is_too_early(state, sample):
+        trouble = state.stuck.text if state.stuck else ""
         return state, Decision(held, wanted=wanted, trouble=trouble, load=load)
     state = replace(state, trial=_begun(state, need, held, count, now))
     return state, Decision(count, need.text, is_urgent, wanted, load=load)
+
+
+def wants_a_look(state: State, count: int) -> bool:
+    """Whether the newest sample asks for more than there is: the next one should come soon, since it takes two."""
+    newest = state.moments[-1].needs if state.moments else ()
+    return any(one.servers > (1 + TOLERANCE) * count for one in newest if one.adds_up)
 
 
 # What is remembered
@@ -217,14 +224,10 @@ def _is_beyond(need: demand.Need, capacity: int) -> bool:
     return need.servers > capacity * (1 + TOLERANCE) if need.adds_up else need.servers > capacity
 
 
-def _objection(state: State, sample: demand.Sample) -> str:
-    """Why nothing is added though it is asked for; empty: nothing speaks against it."""
-    if state.stuck is not None:
-        return state.stuck.text
+def _is_too_early(state: State, sample: demand.Sample) -> bool:
+    """Whether the servers added last have not shown yet whether they help; what came since may need more."""
     trial = state.trial
-    if trial is not None and (sample.arrivals or 0.0) <= (1 + TOLERANCE) * trial.arrivals:
-        return "the servers added last have not shown yet whether they help"
-    return ""
+    return trial is not None and (sample.arrivals or 0.0) <= (1 + TOLERANCE) * trial.arrivals
 
 
 # Whether it helps

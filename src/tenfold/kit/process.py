@@ -74,6 +74,12 @@ def descendants(pid: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def cpu_seconds(pid: int) -> float:
+    """The processor time that it has used, its children's left out; 0 when it is gone."""
+    seen = _stat(pid)
+    return seen.ticks / _TICKS_PER_SECOND if seen else 0.0
+
+
 def program(pid: int) -> str:
     """The name of what it runs, at most 15 characters (proc(5), comm); empty when it is gone."""
     try:
@@ -227,6 +233,8 @@ async def stop(identity: Identity, number: signal.Signals, grace_seconds: float)
 
 READ_BYTES = 4096
 
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
 _EXITING = 0x4
 """PF_EXITING in the kernel's include/linux/sched.h."""
 
@@ -236,6 +244,8 @@ class _Stat:
     state: str
     parent: int
     flags: int
+    ticks: int
+    """Of processor time, in user mode and in the kernel."""
     started: int
 
 
@@ -246,7 +256,7 @@ def _stat(pid: int) -> _Stat | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text[text.rindex(b")") + 2 :].split()
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[19]))
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[6]), int(fields[11]) + int(fields[12]), int(fields[19]))
 
 
 def _read(path: str) -> bytes:

@@ -31,12 +31,27 @@ class Worker:
     busy_seconds: float
     queued_seconds: float
     latencies: Latencies
+    ever: "Ever"
+    queue: Mapping[str, Any]
+    """What it does for the queue."""
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "Worker":
         """From the JSON that it answered. Raises KeyError, TypeError or ValueError when it is of another form."""
-        counts = {name: told[name] for name in cls.__dataclass_fields__ if name != "latencies"}
-        return cls(**counts, latencies={float(bound): int(count) for bound, count in told["latencies"]})
+        own = ("latencies", "ever", "queue")
+        counts = {name: told[name] for name in cls.__dataclass_fields__ if name not in own}
+        latencies = {float(bound): int(count) for bound, count in told["latencies"]}
+        ever = Ever(**told.get("ever", {}))  # code of an earlier version did not say
+        return cls(**counts, latencies=latencies, ever=ever, queue=dict(told.get("queue", {})))
+
+
+@dataclass(frozen=True, slots=True)
+class Ever:
+    """What one process has answered since it began; what it shed is left out."""
+
+    requests: int = 0
+    busy_seconds: float = 0.0
+    queued_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,11 +117,12 @@ async def cdn_without_runtime(where: paths.Paths) -> dict[str, Any]:
 @asynccontextmanager
 async def _guarding(runtime: service.Runtime) -> AsyncIterator[None]:
     sampling = asyncio.create_task(runtime.sampler.watch(lambda: runtime.seats))
+    scaling = asyncio.create_task(runtime.autoscaler.watch())
     watching = asyncio.create_task(guard.watch(runtime.supervisor, lambda: runtime.seats, runtime.where))
     try:
         yield
     finally:
-        for task in (watching, sampling):
+        for task in (scaling, watching, sampling):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task

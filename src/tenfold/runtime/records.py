@@ -101,6 +101,8 @@ class Records(msgspec.Struct):
     """The text of the topology that is wanted: applied, or being applied."""
     applied: str = ""
     """The text of the topology that was reached last: what a change that fails goes back to."""
+    decided: dict[str, int] = msgspec.field(default_factory=dict)
+    """By tier (`web`, `workers`, `web_groups.NAME`), the number of servers that was decided on for a range."""
     releases: dict[str, ReleaseRecord] = msgspec.field(default_factory=dict)
     """By version, the oldest first."""
     released: int = 0

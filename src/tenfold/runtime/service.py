@@ -6,7 +6,7 @@ killed at any moment, everything keeps serving, and the next one adopts what run
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -23,6 +23,7 @@ from tenfold.planning import steps
 from tenfold.runtime import (
     actions,
     apply,
+    autoscaling,
     backlog,
     certificates,
     deploy,
@@ -43,7 +44,7 @@ from tenfold.runtime import (
     traffic,
 )
 from tenfold.runtime.seats import Seats
-from tenfold.topology import layout, load, tiers
+from tenfold.topology import following, layout, load, tiers
 
 Json = dict[str, Any]
 
@@ -70,7 +71,9 @@ class Runtime:
         self.sampler = traffic.Sampler()
         self.shelf = releases.Shelf(where, store, journal)
         self.changing = asyncio.Lock()
-        self._parsed: tuple[str, tiers.Topology] | None = None
+        self.autoscaler = autoscaling.Autoscaler(self)
+        self._is_scaling = False
+        self._parsed: tuple[tuple[str, Json], tiers.Topology] | None = None
 
     # What is wanted
 
@@ -79,9 +82,9 @@ class Runtime:
         """The topology that is applied, or being applied."""
         if not self.store.records.topology:
             raise errors.NotRunning(f"{self.where.state}: nothing was ever started here; start it with: tenfold up")
-        text = self.store.records.topology
-        if self._parsed is None or self._parsed[0] != text:  # asked for several times a second
-            self._parsed = (text, load.parse(text, str(self.where.topology)))
+        known = (self.store.records.topology, dict(self.store.records.decided))
+        if self._parsed is None or self._parsed[0] != known:  # asked for several times a second
+            self._parsed = (known, load.parse(known[0], str(self.where.topology)).decided(known[1]))
         return self._parsed[1]
 
     @property
@@ -103,6 +106,38 @@ class Runtime:
         """What carries out this kind of step."""
         return actions.find(step, actions.Stage(self.supervisor, self.observer, self.seats, self.journal))
 
+    # Autoscaling
+
+    def may_scale(self, *, is_out: bool) -> bool:
+        """Whether a number may be changed now: no other change is being applied, or waits to be finished."""
+        is_settled = self.store.records.topology == self.store.records.applied
+        return is_settled and (not self.changing.locked() or (self._is_scaling and is_out))
+
+    def decide(self, counts: Mapping[str, int]) -> None:
+        """Record these numbers of servers: from now on they are what is wanted."""
+        self.store.records.decided = {**self.store.records.decided, **counts}
+        self.store.save()
+
+    async def scale(self) -> None:
+        """Apply the recorded numbers, and those that are recorded meanwhile.
+
+        When servers cannot be added, the former numbers are wanted again, and StepFailed is raised.
+        """
+        there = _counts(self.topology, self.store.records.servers)
+        async with self.changing:
+            self._is_scaling = True
+            try:
+                done: Json = {}
+                while done != self.store.records.decided:
+                    done = self.store.records.decided
+                    await apply.converge(self)
+            except errors.StepFailed:
+                self.decide(there)
+                await apply.converge(self)
+                raise
+            finally:
+                self._is_scaling = False
+
     # The control API
 
     async def status(self) -> Json:
@@ -115,12 +150,14 @@ class Runtime:
         troubles = [
             *certificates.troubles(topology, self.where, certificates.now()),
             *await self._queue_troubles(snapshot),
+            *self.autoscaler.troubles(),
         ]
+        body["scaling"] = self.autoscaler.status()
         return figures.added(body, snapshot, topology, carried, self.where.state, troubles)
 
     async def plan(self, text: str, *, keeps_release: bool = False) -> Json:
         """The plan to this topology, without doing anything. `keeps_release`: code that has changed does not count."""
-        topology = load.parse(text, str(self.where.topology))
+        topology = self._begun(load.parse(text, str(self.where.topology)))
         certificates.ensure_usable(topology, self.where, certificates.now())
         deploy.ensure_canary_fits(self.shelf.wanted, topology)
         candidate = None if keeps_release else await self.shelf.candidate(topology)
@@ -251,8 +288,8 @@ class Runtime:
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[None]:
-        """One change at a time: a second one is refused, it does not wait."""
-        if self.changing.locked():
+        """One change at a time: a second one is refused. Only for autoscaling it waits: nobody asked for that one."""
+        if self.changing.locked() and not self._is_scaling:
             raise errors.RuntimeFailure("another change is being applied; follow it with: tenfold events -f")
         async with self.changing:
             yield
@@ -277,6 +314,7 @@ class Runtime:
         """Carry out what leads to the goal, or back to the former one; by the rules, drop releases that are too old."""
         topology = load.parse(goal.topology, str(self.where.topology))
         certificates.install(topology, self.where, certificates.now())
+        self.store.records.decided = self._counts_to_begin_with(topology)
         self._want(goal, writes_file)
         try:
             done = await apply.converge(self)
@@ -288,6 +326,13 @@ class Runtime:
         certificates.discard_others(topology, self.where)
         await self.shelf.sweep(rules.keep)
         return {"steps": done}
+
+    def _begun(self, topology: tiers.Topology) -> tiers.Topology:
+        return topology.decided(self._counts_to_begin_with(topology))
+
+    def _counts_to_begin_with(self, topology: tiers.Topology) -> dict[str, int]:
+        former = self.topology if self.store.records.topology else None
+        return following.counts(topology, former, self.store.records.decided)
 
     def _want(self, goal: Goal, writes_file: bool) -> None:
         self.store.records.topology = goal.topology
@@ -321,6 +366,17 @@ def _undone(done: int, former: Goal, wanted: Goal) -> str:
     if former.releases == wanted.releases:
         return text
     return f"{text} Release {former.releases.current} serves on; put the code right, and try again."
+
+
+def _counts(topology: tiers.Topology, servers: Mapping[str, records.ServerRecord]) -> dict[str, int]:
+    """By tier that has a range, how many of its servers there are."""
+    wanted = layout.layout(topology)
+    found = {}
+    for tier in topology.bounds:
+        group = layout.DEFAULT_GROUP if tier == "web" else tier.removeprefix("web_groups.")
+        names = [one.name for one in (wanted.running("worker") if tier == "workers" else wanted.web(group))]
+        found[tier] = len([name for name in names if name in servers])
+    return found
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 Owned by the runtime. A sample asks each balancer for its statistics and each web process for `/-/load`; nothing that
 serves waits for it. While somebody looks it is taken once a second, else every five: rates of counters need two.
-Decides nothing: `observation/load` merges.
+Decides nothing: `observation/load` merges. Workers are asked as well; `signals` reads what all of them said.
 """
 
 import asyncio
@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tenfold import engines, errors
+from tenfold import errors
 from tenfold.engines.granian import admin as granian
+from tenfold.engines.granian import command
 from tenfold.engines.haproxy import admin as haproxy
 from tenfold.engines.haproxy import settings as haproxy_settings
 from tenfold.observation import load
 from tenfold.runtime import records, seats
+from tenfold.topology import layout
 
 WATCHED_SECONDS = 1.0
 IDLE_SECONDS = 5.0
@@ -28,7 +30,7 @@ ATTENTION_SECONDS = 10.0
 WINDOW_SECONDS = 10.0
 """What rates are taken over; web processes keep the same window by themselves."""
 
-FRESH_SECONDS = 0.5
+FRESH_SECONDS = 0.3
 """A sample that is not older than this is not taken again."""
 
 
@@ -53,6 +55,16 @@ class _Count:
     retries: int
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What balancers and app processes said last; values are not changed under the reader's hands."""
+
+    at: float
+    doors: Mapping[str, haproxy.Traffic]
+    words: Mapping[tuple[str, int, int], tuple[float, load.Worker]]
+    """By server, its main process and the process of the app: when it said what."""
+
+
 class Sampler:
     """Remembers the last ten seconds of every balancer, and each web process's last word."""
 
@@ -60,9 +72,9 @@ class Sampler:
         self._counts: dict[str, deque[_Count]] = {}
         self._doors: dict[str, haproxy.Traffic] = {}
         self._words: dict[tuple[str, int, int], tuple[float, load.Worker]] = {}
-        """By web server, its main process and the worker: when it said what."""
+        """By web or worker server, its main process and the process of the app: when it said what."""
         self._expected: dict[str, int] = {}
-        """By web server, how many workers it should have."""
+        """By web server, how many processes of the app it should have."""
         self._sampled_at = 0.0
         self._asked_at = 0.0
         self._sampling = asyncio.Lock()
@@ -84,13 +96,18 @@ class Sampler:
             for name, expected in self._expected.items()
         }
         by_balancer = {name: _door(told, self._counts[name]) for name, told in self._doors.items()}
-        every = [word for _, word in self._words.values()]
+        every = [word for (server, *_), (_, word) in self._words.items() if server in self._expected]
         return Traffic(
             web=load.web(every, sum(self._expected.values())),
             doors=load.doors(by_balancer.values()) if by_balancer else None,
             by_web_server=by_server,
             by_balancer=by_balancer,
         )
+
+    @property
+    def said(self) -> Said:
+        """By the last sample."""
+        return Said(self._sampled_at, dict(self._doors), dict(self._words))
 
     async def sample(self, places: seats.Seats) -> None:
         """Ask everybody once, unless that has just been done. Who does not answer is left out."""
@@ -99,12 +116,12 @@ class Sampler:
                 return
             alive = [one for one in places.store.records.servers.values() if one.is_alive]
             doors = [one for one in alive if _runs(one, "haproxy")]
-            webs = [one for one in alive if _runs(one, "granian")]
+            apps = [(one, name) for one in alive for name in layout.APP_ENGINES if _runs(one, name)]
             await asyncio.gather(
                 *(self._ask_door(places, one.spec.name) for one in doors),
-                *(self._ask_web(places, one) for one in webs),
+                *(self._ask_app(places, one, name) for one, name in apps),
             )
-            self._forget({one.spec.name for one in doors}, {_main(one) for one in webs})
+            self._forget({one.spec.name for one in doors}, {_main(one, name) for one, name in apps})
             self._sampled_at = time.monotonic()
 
     async def _ask_door(self, places: seats.Seats, name: str) -> None:
@@ -127,23 +144,24 @@ class Sampler:
             kept.clear()  # a new worker counts from 0
         kept.append(count)
 
-    async def _ask_web(self, places: seats.Seats, server: records.ServerRecord) -> None:
-        """Ask as often as there are workers: the kernel says which of them answers."""
+    async def _ask_app(self, places: seats.Seats, server: records.ServerRecord, name: str) -> None:
+        """Ask as often as there are processes: the kernel says which of them answers."""
         try:
-            seat = places.seat(server.spec.name, "granian")
+            seat = places.seat(server.spec.name, name)
         except errors.BadInput:
             return  # removed at this moment
-        workers = _workers(seat)
-        self._expected[server.spec.name] = workers
-        for told in await asyncio.gather(*(granian.load(seat) for _ in range(workers))):
+        processes = command.processes(server.processes[name].argv)
+        if name == "granian":
+            self._expected[server.spec.name] = processes
+        for told in await asyncio.gather(*(granian.load(seat) for _ in range(processes))):
             try:
                 word = load.Worker.of(told) if told else None
             except (KeyError, TypeError, ValueError):
                 continue  # code of another version than ours
             if word is not None:
-                self._words[*_main(server), word.pid] = (time.monotonic(), word)
+                self._words[*_main(server, name), word.pid] = (time.monotonic(), word)
 
-    def _forget(self, doors: set[str], webs: set[tuple[str, int]]) -> None:
+    def _forget(self, doors: set[str], apps: set[tuple[str, int]]) -> None:
         """What is gone, and what is too old to count."""
         oldest = time.monotonic() - WINDOW_SECONDS
         self._doors = {name: told for name, told in self._doors.items() if name in doors}
@@ -151,8 +169,8 @@ class Sampler:
         for kept in self._counts.values():
             while len(kept) > 2 and kept[1].at < oldest:
                 kept.popleft()
-        self._words = {key: one for key, one in self._words.items() if key[:2] in webs and one[0] >= oldest}
-        names = {name for name, _ in webs}
+        self._words = {key: one for key, one in self._words.items() if key[:2] in apps and one[0] >= oldest}
+        names = {name for name, _ in apps}
         self._expected = {name: count for name, count in self._expected.items() if name in names}
 
 
@@ -161,15 +179,10 @@ def _runs(server: records.ServerRecord, process: str) -> bool:
     return record is not None and record.is_alive
 
 
-def _main(server: records.ServerRecord) -> tuple[str, int]:
-    """A web server's name and its main process: after a restart the words of the former workers are no news."""
-    identity = server.processes["granian"].identity
-    return server.spec.name, identity.pid if identity else 0
-
-
-def _workers(seat: engines.Seat) -> int:
-    group = seat.topology.web_groups.get(seat.process.group)
-    return (group or seat.topology.web).workers_per_server
+def _main(server: records.ServerRecord, name: str) -> tuple[str, int]:
+    """A server's name and its main process: after a restart the words of the former ones are no news."""
+    record = server.processes.get(name)
+    return server.spec.name, record.identity.pid if record and record.identity else 0
 
 
 def _door(told: haproxy.Traffic, counts: deque[_Count]) -> load.DoorLoad:

@@ -1,7 +1,9 @@
 """What the rung `autoscaled` writes into the file, and takes out again: ranges in the place of numbers of servers.
 
-Called by `rungs`. Pure.
+Called by `rungs`, and by the runtime when a topology begins or ceases to follow the load. Pure.
 """
+
+from collections.abc import Mapping
 
 from tenfold.topology import edit, tiers, validate
 
@@ -23,10 +25,20 @@ def leave(topology: tiers.Topology) -> list[edit.Change]:
     return [edit.Change((*path.split(".", 1), "servers"), scaled[path].count) for path in topology.bounds]
 
 
+def counts(topology: tiers.Topology, former: tiers.Topology | None, decided: Mapping[str, int]) -> dict[str, int]:
+    """The numbers of servers to begin with: those decided; what was a plain number until now goes on from there."""
+    begun = {path: former.scaled[path].count for path in _new_ranges(topology, former)} if former else {}
+    return {**decided, **begun}
+
+
+def _new_ranges(topology: tiers.Topology, former: tiers.Topology) -> list[str]:
+    return [path for path in topology.bounds if path not in former.bounds and path in former.scaled]
+
+
 def _bounds(topology: tiers.Topology) -> dict[str, int]:
     web, database, workers = topology.web, topology.database, topology.workers
     count = max(2, web.count)
-    processes = (database.max_connections - validate.SPARE_CONNECTIONS) // database.pool_size
+    processes = (database.max_connections - validate.SPARE_CONNECTIONS) // (database.pool_size + validate.BESIDE_POOL)
     processes -= max(WORKERS_TO_COME, workers.most * workers.processes if workers else 0)
     groups = sum(group.most * group.workers_per_server for group in topology.web_groups.values())
     room = processes // max(REGIONS_TO_COME, len(topology.regions)) - groups

@@ -444,7 +444,7 @@ class Topology(Section):
         """The topology with these numbers of servers, by the names of `bounds`; where it has no range, as it is."""
         known = {path: section.with_count(counts[path]) for path, section in self.scaled.items() if path in counts}
         groups = {name: known.get(f"web_groups.{name}", group) for name, group in self.web_groups.items()}
-        changed = {name: known[name] for name in ("web", "workers") if name in known}
+        changed: dict[str, Any] = {name: known[name] for name in ("web", "workers") if name in known}
         return self.model_copy(update={**changed, "web_groups": groups})
 
     @property

@@ -52,6 +52,10 @@ class Load:
     queue_milliseconds: int
     response_milliseconds: int
     total_milliseconds: int
+    arrivals: int = 0
+    """Requests that were given to it, those that wait included, since HAProxy's start."""
+    bytes: int = 0
+    """In and out, since HAProxy's start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,4 +306,6 @@ def _load(row: console.Row) -> Load:
         queue_milliseconds=row.queue_milliseconds,
         response_milliseconds=row.response_milliseconds,
         total_milliseconds=row.total_milliseconds,
+        arrivals=row.arrivals,
+        bytes=row.bytes,
     )

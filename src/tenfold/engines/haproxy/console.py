@@ -39,6 +39,10 @@ class Row:
     response_milliseconds: int
     """Average of the last 1,024 answers; 0 also before the first."""
     total_milliseconds: int
+    arrivals: int = 0
+    """A backend's: requests that were given to it, those that wait included, since its start."""
+    bytes: int = 0
+    """In and out, since its start."""
 
 
 async def ask(socket: Path, command: str, seconds: float = 5.0, payload: str = "") -> str:
@@ -102,4 +106,6 @@ def _rows(answer: str) -> Iterator[Row]:
             queue_milliseconds=int(line["qtime"] or 0),
             response_milliseconds=int(line["rtime"] or 0),
             total_milliseconds=int(line["ttime"] or 0),
+            arrivals=int(line["stot"] or 0),
+            bytes=int(line["bin"] or 0) + int(line["bout"] or 0),
         )

@@ -50,6 +50,11 @@ class Meter:
     def __init__(self, now: float = 0.0) -> None:
         self._began = now
         self._slots: dict[int, Slot] = {}
+        self._slot = Slot()
+        self._requests = 0
+        """Answered, and not shed, before the present second; with their times:"""
+        self._busy_seconds = 0.0
+        self._queued_seconds = 0.0
         self._turn(now)
 
     def answered(self, status: int, seconds: float, queued_seconds: float, now: float) -> None:
@@ -91,10 +96,18 @@ class Meter:
             "busy_seconds": round(sum(slot.busy_seconds for slot in slots), 6),
             "queued_seconds": round(sum(slot.queued_seconds for slot in slots), 6),
             "latencies": list(_pairs(counts)),
+            "ever": {
+                "requests": self._requests + sum(self._slot.latencies),
+                "busy_seconds": round(self._busy_seconds + self._slot.busy_seconds, 6),
+                "queued_seconds": round(self._queued_seconds + self._slot.queued_seconds, 6),
+            },
         }
 
     def _turn(self, now: float) -> None:
         """A new second begins; slots that nobody will read again are dropped."""
+        self._requests += sum(self._slot.latencies)
+        self._busy_seconds += self._slot.busy_seconds
+        self._queued_seconds += self._slot.queued_seconds
         second = int(now)
         self._turns_at = second + 1
         self._slot = Slot()
