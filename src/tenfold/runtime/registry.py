@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 
 from tenfold import engines, errors
-from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, powerdns, valkey, varnish
+from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, powerdns, valkey, varnish, wan
 from tenfold.kit import process
 
 ALL: dict[str, engines.Engine] = {
@@ -12,7 +12,7 @@ ALL: dict[str, engines.Engine] = {
     for engine in (
         *(haproxy.ENGINE, granian.ENGINE, postgres.ENGINE, patroni.ENGINE, etcd.ENGINE),
         *(valkey.ENGINE, varnish.ENGINE, nats.ENGINE, granian.WORKER),
-        *(powerdns.GEOROUTE, powerdns.ENGINE),
+        *(powerdns.GEOROUTE, powerdns.ENGINE, wan.ENGINE),
     )
 }
 
@@ -26,6 +26,7 @@ NEEDED_FROM = {
     "varnish": 6,
     "georoute": 9,
     "powerdns": 9,
+    "wan": 9,
     "nats": 10,
     "worker": 10,
 }

@@ -61,9 +61,10 @@ def _file(seat: engines.Seat) -> Path:
 
 
 def _open_doors(seat: engines.Seat) -> tuple[Path, ...]:
-    """The runtime sockets of the service's other front doors that live, wanted or about to leave."""
+    """The runtime sockets of the region's other front doors that live, wanted or about to leave."""
     own = settings.runtime_socket(seat)
-    return tuple(one for one in sorted(seat.run.glob(f"*{own.suffix}")) if one != own and _answers(one))
+    neighbours = {server.name for server in seat.neighbours.servers} - {seat.server.name}
+    return tuple(one for one in sorted(seat.run.glob(f"*{own.suffix}")) if one.stem in neighbours and _answers(one))
 
 
 def _answers(path: Path) -> bool:

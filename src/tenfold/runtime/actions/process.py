@@ -8,7 +8,7 @@ from tenfold import engines
 from tenfold.engines.patroni import admin as patroni
 from tenfold.planning import steps
 from tenfold.runtime import following, publish, seats, supervise
-from tenfold.runtime.actions import balancer, cache, edge, naming, puts
+from tenfold.runtime.actions import balancer, cache, edge, naming, network, puts
 from tenfold.runtime.actions.stage import Stage
 from tenfold.topology import layout
 
@@ -82,6 +82,8 @@ async def replace(stage: Stage, step: steps.ReplaceProcesses) -> None:
             await edge.renew(stage, seat)
         elif name == "valkey":
             await cache.renew(stage, seat)
+        elif name == "wan":
+            await network.renew(stage, seat)
         elif name == "georoute":
             await naming.renew(stage, seat)
         else:
