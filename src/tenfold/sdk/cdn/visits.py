@@ -51,9 +51,10 @@ class Doors:
         """The headers of the response that begins now, with its cookies, and without a mark that it must not have."""
         visit = of(serving)
         serving.edge = None
-        found = [*headers, *await self._bypass(visit, is_secure=serving.scope.get("scheme") == "https")]
-        is_marked = visit.is_marked and marking.is_kept(found)
-        return marking.closed(found) if is_marked and self._is_personal(serving, found) else found
+        ours = await self._bypass(visit, is_secure=serving.scope.get("scheme") == "https")
+        if visit.is_marked and marking.is_kept(headers) and (self._is_personal(serving, headers) or ours):
+            return [*marking.closed(headers), *ours]
+        return [*headers, *ours]
 
     async def _bypass(self, visit: Visit, *, is_secure: bool) -> request.Headers:
         """The cookies to set and to delete."""
