@@ -206,6 +206,26 @@ async def test_an_order_takes_the_cart_and_the_stock(shop: Shop, customer: httpx
 
 
 @pytest.mark.anyio
+async def test_what_is_no_longer_for_sale_leaves_the_cart(shop: Shop, customer: httpx.AsyncClient) -> None:
+    gone = await shop.value(
+        """insert into shop_product (name, description, picture, price_cents, stock)
+           values ('Last year''s lamp', '', 'lamp', 100, 9) returning id"""
+    )
+    lamp = (await products(customer))[0]
+    await put_in(customer, str(gone), 2)
+    await shop.value("delete from shop_product where id = $1 returning id", gone)
+    from shop import catalogue, service
+
+    await service.tf.cache.invalidate(tags=[catalogue.tag(gone)])
+    assert 404 == (await customer.get(f"/api/products/{gone}")).status_code
+    assert (200, []) == ((answer := await customer.get("/api/cart")).status_code, answer.json()["items"])
+    assert 200 == (await customer.get("/cart")).status_code
+    assert 409 == (await order(customer)).status_code, "an order of nothing"
+    await put_in(customer, lamp["id"])
+    assert [lamp["id"]] == [one["product_id"] for one in (await order(customer)).json()["items"]]
+
+
+@pytest.mark.anyio
 async def test_an_empty_cart_cannot_be_ordered(customer: httpx.AsyncClient) -> None:
     assert 409 == (await order(customer)).status_code
 
@@ -335,6 +355,7 @@ async def test_a_repeated_order_is_one_order(shop: Shop, customer: httpx.AsyncCl
     added = [await customer.post("/api/cart/items", json=cart, headers=item) for _ in range(2)]
     assert added[0].json() == added[1].json()
 
+    before = await shop.value("select sum(times) from shop_bought where product_id = $1", product["id"]) or 0
     placed = [await order(customer, reference, headers=key) for _ in range(2)]
     assert [201, 201] == [answer.status_code for answer in placed]
     assert placed[0].json() == placed[1].json()
@@ -342,6 +363,10 @@ async def test_a_repeated_order_is_one_order(shop: Shop, customer: httpx.AsyncCl
     assert 1 == len(placed[0].json()["items"])
 
     assert 422 == (await order(customer, headers=key)).status_code  # another order under the same key
+
+    await put_in(customer, product["id"], 5)
+    await order(customer)
+    await becomes(shop, before + 1 + 5, "select times from shop_bought where product_id = $1", product["id"])
 
 
 @pytest.mark.anyio

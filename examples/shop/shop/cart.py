@@ -19,10 +19,10 @@ MOST = 18
 
 
 async def contents(session: Session) -> dict[str, Any]:
-    """The cart, oldest item first, and what it costs at today's prices."""
+    """The cart, oldest item first, and what it costs at today's prices; without what is no longer for sale."""
     kept = [(name.removeprefix(FIELD), session[name]) for name in session if name.startswith(FIELD)]
     kept.sort(key=lambda one: (one[1]["at"], one[0]))
-    items = [await _item(reference, item) for reference, item in kept]
+    items = [item for one in kept if (item := await _item(*one))]
     return {"items": items, "total_cents": total(items)}
 
 
@@ -82,8 +82,11 @@ def by_product(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(lines.values())
 
 
-async def _item(reference: str, kept: dict[str, Any]) -> dict[str, Any]:
-    product = await catalogue.product(kept["product_id"])
+async def _item(reference: str, kept: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        product = await catalogue.product(kept["product_id"])
+    except refusals.NotFound:
+        return None
     return {
         "product_id": kept["product_id"],
         "name": product["name"],

@@ -1,6 +1,7 @@
 """Orders. Called by `pages` and `api`."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,16 +13,22 @@ NEWEST = 100
 """How many orders the history goes back."""
 
 
+class Ordered:
+    """What this request has ordered itself: nothing, when its answer is that of the request that it repeats."""
+
+    items: Sequence[dict[str, Any]] = ()
+
+
 async def place(session: Session, user_id: UUID, reference: UUID, *, is_form: bool = False) -> dict[str, Any]:
     """Order what is in the cart, and empty it. Raises `EmptyCart`, `OutOfStock`.
 
     A form that is sent twice (`is_form`) gets the order that it made: forms have no `Idempotency-Key`, but the same
     hidden reference.
     """
-    items = cart.take(session)
-    placed = dict(await tf.db.run(_place_once if is_form else _place, user_id, items, reference))
+    items, ordered = cart.take(session), Ordered()
+    placed = dict(await tf.db.run(_place_once if is_form else _place, user_id, items, reference, ordered))
     cart.forget(session, [cart.field(one) for one in placed.pop("taken")])
-    await bought.count(placed.pop("new"))
+    await bought.count(ordered.items)
     return placed
 
 
@@ -57,7 +64,9 @@ async def find(user_id: UUID, order_id: UUID) -> dict[str, Any]:
     return {**_order(order), "items": items}
 
 
-async def _place_once(tx: Transaction, user_id: UUID, items: list[dict[str, Any]], reference: UUID) -> dict[str, Any]:
+async def _place_once(
+    tx: Transaction, user_id: UUID, items: list[dict[str, Any]], reference: UUID, ordered: Ordered
+) -> dict[str, Any]:
     await tx.execute("select 1 from shop_user where id = $1 for no key update", user_id)  # the second waits here
     known = await tx.fetchval("select id from shop_order where user_id = $1 and reference = $2", user_id, reference)
     if known:  # what was put into the cart since stays in it
@@ -65,15 +74,17 @@ async def _place_once(tx: Transaction, user_id: UUID, items: list[dict[str, Any]
             "select reference from shop_ordered where reference = any($1::uuid[])",
             [UUID(item["reference"]) for item in items],
         )
-        return {"id": str(known), "taken": [str(row["reference"]) for row in rows], "new": []}
-    return await _place(tx, user_id, items, reference)
+        return {"id": str(known), "taken": [str(row["reference"]) for row in rows]}
+    return await _place(tx, user_id, items, reference, ordered)
 
 
-async def _place(tx: Transaction, user_id: UUID, items: list[dict[str, Any]], reference: UUID) -> dict[str, Any]:
+async def _place(
+    tx: Transaction, user_id: UUID, items: list[dict[str, Any]], reference: UUID, ordered: Ordered
+) -> dict[str, Any]:
     order_id = await tx.fetchval("select uuidv7()")
     quantities = await _take_items(tx, order_id, items)
     products = await _take_stock(tx, quantities)
-    ordered = [
+    ordered.items = [
         {
             "product_id": str(product["id"]),
             "name": product["name"],
@@ -82,11 +93,11 @@ async def _place(tx: Transaction, user_id: UUID, items: list[dict[str, Any]], re
         }
         for product in products
     ]
-    placed = await _write(tx, order_id, user_id, reference, ordered)
-    await tx.invalidate(tags=[catalogue.tag(one["product_id"]) for one in ordered])
+    placed = await _write(tx, order_id, user_id, reference, ordered.items)
+    await tx.invalidate(tags=[catalogue.tag(one["product_id"]) for one in ordered.items])
     event = events.Ordered(str(order_id), str(user_id), placed["total_cents"])
     await tx.publish(events.ORDERED, event, key=str(user_id))
-    return {**placed, "taken": [one["reference"] for one in items], "new": ordered}
+    return {**placed, "taken": [one["reference"] for one in items]}
 
 
 async def _take_items(tx: Transaction, order_id: UUID, items: list[dict[str, Any]]) -> Counter[UUID]:
@@ -116,6 +127,8 @@ async def _take_stock(tx: Transaction, quantities: Counter[UUID]) -> list[Any]:
         "select id, name, price_cents, stock from shop_product where id = any($1) order by id for no key update",
         list(quantities),
     )
+    if not products:  # whatever was in the cart is no longer for sale
+        raise refusals.EmptyCart
     for product in products:
         if product["stock"] < quantities[product["id"]]:
             raise refusals.OutOfStock(product["name"], product["stock"])
@@ -129,7 +142,7 @@ async def _take_stock(tx: Transaction, quantities: Counter[UUID]) -> list[Any]:
 
 
 async def _write(
-    tx: Transaction, order_id: UUID, user_id: UUID, reference: UUID, items: list[dict[str, Any]]
+    tx: Transaction, order_id: UUID, user_id: UUID, reference: UUID, items: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     order = await tx.fetchrow(
         """insert into shop_order (id, user_id, reference, total_cents) values ($1, $2, $3, $4)
