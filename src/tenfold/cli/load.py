@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import click
 
 from tenfold import bindings, errors
-from tenfold.cli import project, trust, words
+from tenfold.cli import project, trust, vantage, words
 from tenfold.runtime import paths
 from tenfold.topology import load as load_topology
 from tenfold.topology import tiers
-from tenfold.traffic import journeys, report, summary, verify
+from tenfold.traffic import journeys, report, resolving, summary, verify
 from tenfold.traffic import load as sending
 
 Result = TypeVar("Result")
@@ -28,6 +28,8 @@ Result = TypeVar("Result")
 @click.option("--for", "seconds", type=words.Duration(), default="30s", show_default=True, help="How long: 30s, 2m.")
 @click.option("--journeys", "reference", default="load.py", show_default=True, help="FILE[:NAME] or MODULE[:NAME].")
 @click.option("--url", help="The front door; default: `listen` in tenfold.toml.")
+@click.option("--via-dns", is_flag=True, help="Look the domain up at the service's own name servers, again and again.")
+@click.option("--from", "region", metavar="REGION", help="With --via-dns: as clients of this region do.")
 @click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Believe certificates of this PEM file.")
 @click.option("--insecure", is_flag=True, help="Believe any certificate.")
 @click.option("--ledger", "ledger_path", type=click.Path(path_type=Path), help="Where to write the ledger.")
@@ -83,9 +85,11 @@ def _send(
 ) -> bool:
     service = _service(topology)
     path = ledger_path or _ledger_path(topology)
+    resolver = _resolver(topology, url, is_via_dns=options.pop("via_dns"), region=options.pop("region"))
     seen = trust.of(topology, service, url, ca=options.pop("ca"), insecure=options.pop("insecure"))
     options |= {"trust": seen.context, "certified_name": seen.name, "service": service.name if service else ""}
-    running = sending.Load(url or _front_door(service), plan, ledger_path=path, **options)
+    door = vantage.url(service) if resolver and service else url or _front_door(service)
+    running = sending.Load(door, plan, ledger_path=path, resolver=resolver, **options)
     found = _run(_watch(running, is_json, is_quiet))
     if is_json:
         _print({**found.to_dict(), "seed": running.seed, "ledger": str(path)})
@@ -96,7 +100,8 @@ def _send(
 
 async def _watch(running: sending.Load, is_json: bool, is_quiet: bool) -> report.Report:
     """Run it to its end or to Ctrl-C, with a line a second unless it shall be quiet."""
-    await trust.ensure(running.origin)
+    if running.resolver is None:
+        await trust.ensure(running.origin)
     async with running, _interruptible(running):
         ended = asyncio.create_task(running.wait())
         while not (await asyncio.wait([ended], timeout=1))[0]:
@@ -125,6 +130,23 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def _resolver(
+    topology: Path | None, url: str | None, *, is_via_dns: bool, region: str | None
+) -> resolving.Resolver | None:
+    """Who says where the domain is, when asked for."""
+    if not is_via_dns and region is None:
+        return None
+    if not is_via_dns:
+        raise errors.BadInput(
+            "--from: found without --via-dns; add it: where clients are counts for name servers alone"
+        )
+    if url is not None or topology is None:
+        raise errors.BadInput(
+            "--via-dns: the domain of tenfold.toml is looked up; leave --url out, run it in the folder"
+        )
+    return vantage.of(paths.Paths(topology), load_topology.load(topology), region)
 
 
 def _service(topology: Path | None) -> tiers.Service | None:

@@ -13,12 +13,12 @@ import click
 import h11
 
 from tenfold import bindings, errors
-from tenfold.cli import output, project, trace_tree, trust
+from tenfold.cli import output, project, trace_tree, trust, vantage
 from tenfold.runtime import paths, records
 from tenfold.runtime.develop import record
 from tenfold.topology import load as load_topology
 from tenfold.topology import tiers
-from tenfold.traffic import connection, cookie_file, cookies
+from tenfold.traffic import connection, cookie_file, cookies, resolving
 from tenfold.traffic import visit as visits
 
 HEADER = "Tenfold-Debug"
@@ -28,6 +28,7 @@ LOCAL = frozenset(("127.0.0.1", "localhost", "::1"))
 
 @click.command()
 @click.argument("url", required=False)
+@click.option("--from", "region", metavar="REGION", help="With [dns]: as a client of this region looks the name up.")
 @click.option("--method", "-X", help="The method; default: GET, with --data POST.")
 @click.option("--header", "-H", "headers", multiple=True, help="A header of the request, 'Name: value'. Repeatable.")
 @click.option("--data", "-d", help="The body, or @FILE.")
@@ -95,13 +96,20 @@ class Asked:
     repeat: int
     timeout_seconds: float
     as_json: bool
+    region: str | None = None
+    """Where the client is, for name servers; None: nowhere in particular."""
 
 
 async def _trace(where: paths.Paths | None, url: str, asked: Asked, *, ca: Path | None, insecure: bool) -> int:
-    service = load_topology.load(where.topology).service if where else None
+    topology = load_topology.load(where.topology) if where else None
+    service = topology.service if topology else None
     own = service.url if service is not None and target(url, service, trust.Trust()).is_own else url
     there = target(url, service, trust.of(where.topology if where else None, service, own, ca=ca, insecure=insecure))
     call = _call(there, _key(where) if there.is_own else "", asked)
+    if where and topology and _is_looked_up(url, there, topology):
+        call = _by_name(call, vantage.of(where, topology, asked.region), vantage.url(topology.service))
+    elif asked.region is not None:
+        raise errors.BadInput("--from: a URL found that name servers of [dns] do not answer for; leave it out")
     jar = cookies.Jar(urlsplit(f"//{there.host}").hostname or there.host)
     if asked.cookie_path is not None:
         cookie_file.load(asked.cookie_path, jar, jar.host)
@@ -111,6 +119,18 @@ async def _trace(where: paths.Paths | None, url: str, asked: Asked, *, ca: Path 
     if not asked.as_json:
         _tell(call, max(found, key=lambda one: one.total_ms), there)
     return 0 if all(one.answer is not None for one in found) else 1
+
+
+def _is_looked_up(url: str, there: Target, topology: tiers.Topology) -> bool:
+    """Whether name servers of ours say where this goes: a path of the service, or a URL with its domain."""
+    is_by_name = url.startswith("/") or urlsplit(url).hostname == topology.service.domain
+    return topology.dns is not None and there.is_own and is_by_name
+
+
+def _by_name(call: visits.Call, resolver: resolving.Resolver, door: str) -> visits.Call:
+    """The same call by the domain, which is looked up."""
+    named = connection.Origin.parse(door, call.origin.trust, call.origin.certified_name or resolver.name)
+    return replace(call, origin=named, host=named.host_header, resolver=resolver)
 
 
 async def _visit(call: visits.Call, jar: cookies.Jar, asked: Asked) -> visits.Visit:

@@ -108,7 +108,7 @@ class Program:
             subnet = msgspec.json.decode(line, type=_Ordered).subnet
         except msgspec.DecodeError:
             return answering.REFUSED
-        order = self.desk.order(subnet) if subnet else self._map.order_at(self.zone.here, self.checks.healthy)
+        order = self.desk.order(subnet)
         result = {
             "regions": [region.name for region in order.regions],
             "addresses": georoute.answers(self.zone, order, self.checks.healthy),

@@ -12,8 +12,9 @@ from urllib.parse import urljoin, urlsplit
 
 import h11
 
+from tenfold import errors
 from tenfold.traffic import connection as connections
-from tenfold.traffic import cookies
+from tenfold.traffic import cookies, resolving
 from tenfold.traffic.connection import Answer, Connection, Failure, Reason
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
@@ -54,6 +55,8 @@ class Outcome:
     """Whether the request itself (before any redirect) was answered below 400."""
     position: str = ""
     """The X-Tenfold-Position of the answers, the last that had one."""
+    region: str = ""
+    """The region that was asked last, where name servers chose it."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class Client:
     origin: connections.Origin
     timeout_seconds: float = 10.0
     """From sending to the whole answer, connecting, repeating and redirects included."""
+    resolver: resolving.Resolver | None = None
+    """Who says what the origin's name stands for; None: this machine."""
     jar: cookies.Jar = field(init=False)
     _idle: list[Connection] = field(default_factory=list)
 
@@ -103,30 +108,51 @@ class Client:
         outcome.failure = Failure(Reason.GARBLED, f"more than {MOST_REDIRECTS} redirects, the last to {request.path}")
 
     async def _send_once_or_twice(self, request: Request, outcome: Outcome) -> Answer | Failure:
-        result = await self._send_once(request, self._take_idle())
+        result = await self._send_once(request, outcome, self._take_idle())
         if isinstance(result, Failure) and result.reason is Reason.DIED and request.may_repeat:
             outcome.repeats += 1
-            result = await self._send_once(request, None)
+            result = await self._send_once(request, outcome, None)
         return result
 
-    async def _send_once(self, request: Request, connection: Connection | None) -> Answer | Failure:
+    async def _send_once(self, request: Request, outcome: Outcome, connection: Connection | None) -> Answer | Failure:
         head = self._head(request)
         if connection is None:
-            opened = await connections.open_connection(self.origin)
+            opened = await self._open()
             if isinstance(opened, Failure):
                 return opened
             connection = opened
+        if self.resolver is not None:
+            outcome.region = self.resolver.region(connection.address)
         result = await connection.exchange(head, request.body)
         if connection.is_open:
             self._idle.append(connection)
         return result
 
+    async def _open(self) -> Connection | Failure:
+        """A connection to the first of the addresses that takes one, in the order in which they were answered."""
+        if self.resolver is None:
+            return await connections.open_connection(self.origin)
+        try:
+            found = await self.resolver.lookup()
+        except errors.EngineFailed as error:
+            return Failure(Reason.REFUSED, str(error))
+        opened: Connection | Failure = Failure(Reason.REFUSED, f"{self.resolver.name} has no address")
+        for address in found.addresses:
+            opened = await connections.open_connection(self.origin, address)
+            if isinstance(opened, Connection):
+                break
+        return opened
+
     def _take_idle(self) -> Connection | None:
-        """An open connection; those the server closed meanwhile are dropped, and nothing was sent on them."""
+        """An open connection; those the server closed meanwhile are dropped, and nothing was sent on them.
+
+        So are those to an address that the name does not stand for any more.
+        """
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_open:
+            if connection.is_open and (self.resolver is None or connection.address in self.resolver.current):
                 return connection
+            connection.close()
         return None
 
     def _head(self, request: Request) -> h11.Request:

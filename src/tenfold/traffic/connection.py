@@ -121,12 +121,15 @@ class Origin:
         return host if self.port == (443 if self.is_secure else 80) else f"{host}:{self.port}"
 
 
-async def open_connection(origin: Origin) -> "Connection | Failure":
-    """A new connection, or why there is none. Cancelled: nothing is left open."""
+async def open_connection(origin: Origin, address: str = "") -> "Connection | Failure":
+    """A new connection, or why there is none. Cancelled: nothing is left open.
+
+    `address`: what the origin's name stands for; empty: this machine's resolver says it.
+    """
     name = (origin.certified_name or origin.host) if origin.is_secure else None
     try:
         _, connection = await asyncio.get_running_loop().create_connection(
-            Connection, origin.host, origin.port, ssl=origin.trust, server_hostname=name
+            Connection, address or origin.host, origin.port, ssl=origin.trust, server_hostname=name
         )
     except ssl.SSLCertVerificationError as error:
         return Failure(
@@ -135,12 +138,17 @@ async def open_connection(origin: Origin) -> "Connection | Failure":
     except ssl.SSLError as error:
         return Failure(Reason.REFUSED, f"no TLS with {origin.host_header}: {error.reason or error}; is it plain HTTP?")
     except OSError as error:
-        return Failure(Reason.REFUSED, f"no connection to {origin.host_header}: {error.strerror or error}")
+        at = f" at {address}" if address else ""
+        return Failure(Reason.REFUSED, f"no connection to {origin.host_header}{at}: {error.strerror or error}")
+    connection.address = address
     return connection
 
 
 class Connection(asyncio.Protocol):
     """One connection, with at most one request on it. Idle and closed by the server: `is_open` turns false."""
+
+    address = ""
+    """What it was made to, of several that the name stood for."""
 
     def __init__(self) -> None:
         self.is_open = False

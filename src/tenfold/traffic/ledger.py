@@ -60,6 +60,8 @@ class Request(msgspec.Struct, tag="request", tag_field="record", omit_defaults=T
     """A write that the service said it had done."""
     position: str = ""
     """The X-Tenfold-Position of the answer."""
+    region: str = ""
+    """The region that it was sent to, where name servers chose it."""
 
     @property
     def is_failed(self) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tenfold import errors
-from tenfold.traffic import connection, journeys, ledger, pacing, report
+from tenfold.traffic import connection, journeys, ledger, pacing, report, resolving
 from tenfold.traffic.user import Surroundings, User
 
 FIRST_USERS = 10
@@ -47,6 +47,7 @@ class Load:
     `users` bounds the virtual users and so the requests in flight; when all wait, further requests wait too, and
     their latency says so. `seed` repeats the choices of journeys (references and traces are always new).
     `trust` and `certified_name`: which certificate an https front door has to show (`connection.Origin`).
+    `resolver`: who says what the host in `url` stands for; absent: this machine.
     Raises `BadInput` for arguments that cannot be, `RuntimeFailure` on leaving when the ledger could not be written.
     """
 
@@ -65,6 +66,7 @@ class Load:
         timeout_seconds: float = 10.0,
         trust: ssl.SSLContext | None = None,
         certified_name: str = "",
+        resolver: resolving.Resolver | None = None,
     ) -> None:
         _ensure_positive(rate=rate, seconds=seconds, users=users, timeout_seconds=timeout_seconds)
         self.origin = connection.Origin.parse(url, trust, certified_name)
@@ -73,6 +75,7 @@ class Load:
         self.most_users = users or min(max(20, round(2 * rate)), 2000)
         self.report = report.Report()
         self._rate, self._seconds, self._timeout_seconds = rate, seconds, timeout_seconds
+        self.resolver = resolver
         self._service = service or self.origin.host_header
         arrivals = pacing.arrivals(rate, seconds, _source(str(self.seed)) if poisson else None)
         self._pacer = pacing.Pacer(arrivals, self._want_user)
@@ -185,7 +188,8 @@ class Load:
 
     def _add_user(self, stays: bool) -> None:
         number = next(self._newcomers)
-        around = Surroundings(self.origin, self._timeout_seconds, self._pacer.take, self._record, self._started)
+        take, started = self._pacer.take, self._started
+        around = Surroundings(self.origin, self._timeout_seconds, take, self._record, started, self.resolver)
         user = User(number, around, _source(f"{self.seed}.{number}"))
         self._users[user] = asyncio.create_task(self._live(user, stays))
 

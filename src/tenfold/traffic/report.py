@@ -84,6 +84,8 @@ class Report:
         self.stale_reads = 0
         self.total = Latencies()
         self.by_name: dict[str, Latencies] = {}
+        self.by_region: dict[str, Latencies] = {}
+        """What was sent to each region, where name servers chose it."""
         self.failures: dict[str, Tally] = {}
         self.slowest: ledger.Request | None = None
         """The longest single wait."""
@@ -147,6 +149,7 @@ class Report:
             "late_seconds": round(self.late_seconds, 6),
             "latency_seconds": self.total.to_dict(),
             "by_name": {name: latencies.to_dict() for name, latencies in sorted(self.by_name.items())},
+            "by_region": {name: latencies.to_dict() for name, latencies in sorted(self.by_region.items())},
             "failures": _tallies(self.failures),
             "slowest": _slowest(self.slowest),
         }
@@ -170,6 +173,8 @@ class Report:
         self.total.add(record.latency)
         known = record.name in self.by_name or len(self.by_name) < MOST_NAMES
         self.by_name.setdefault(record.name if known else OTHER_NAMES, Latencies()).add(record.latency)
+        if record.region:
+            self.by_region.setdefault(record.region, Latencies()).add(record.latency)
         self._recent.append(record.latency)
         self._recent_counts["requests"] += 1
         if self.slowest is None or record.latency > self.slowest.latency:

@@ -42,7 +42,7 @@ def report_lines(found: report.Report) -> list[str]:
         )
     if found.late_seconds > NOTEWORTHY_SECONDS:
         lines.append(f"note         this machine was busy: requests went out up to {duration(found.late_seconds)} late")
-    return [*lines, "", "latency from the moment each request was due:", *_latencies(found)]
+    return [*lines, "", "latency from the moment each request was due:", *_latencies(found), *_regions(found)]
 
 
 def verdict_lines(found: verify.Verdict) -> list[str]:
@@ -87,6 +87,15 @@ def _latencies(found: report.Report) -> list[str]:
     head = ("", "requests", *(f"p{percent:g}" for percent in PERCENTILES), "max")
     named = [("all", found.total), *sorted(found.by_name.items())]
     return table([head, *(_latency_row(name, latencies) for name, latencies in named)])
+
+
+def _regions(found: report.Report) -> list[str]:
+    """What name servers sent where."""
+    if not found.by_region:
+        return []
+    head = ("region", "requests", *(f"p{percent:g}" for percent in PERCENTILES), "max")
+    rows = [_latency_row(name, latencies) for name, latencies in sorted(found.by_region.items())]
+    return ["", *table([head, *rows])]
 
 
 def _latency_row(name: str, latencies: report.Latencies) -> tuple[str, ...]:

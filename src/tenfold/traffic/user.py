@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from tenfold import errors
-from tenfold.traffic import client, connection, ledger
+from tenfold.traffic import client, connection, ledger, resolving
 from tenfold.traffic.connection import Answer, Failure, Reason
 
 
@@ -46,6 +46,8 @@ class Surroundings:
     record: Callable[[ledger.Record], None]
     started: float
     """`time.monotonic()` of the start of the run."""
+    resolver: resolving.Resolver | None = None
+    """Who says what the origin's name stands for; None: this machine."""
 
 
 class User:
@@ -58,7 +60,7 @@ class User:
         self.requests = 0
         self.last_trace = ""
         self._around = surroundings
-        self._client = client.Client(surroundings.origin, surroundings.timeout_seconds)
+        self._client = client.Client(surroundings.origin, surroundings.timeout_seconds, surroundings.resolver)
         self._lives = 0
         self._last_position = ""
 
@@ -192,6 +194,7 @@ class User:
                 consumes=tuple(write.consumes),
                 is_acknowledged=write.is_acknowledged,
                 position=outcome.position,
+                region=outcome.region,
             )
         )
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 import h11
 
-from tenfold import spans
+from tenfold import errors, spans
 from tenfold.traffic import connection as connections
+from tenfold.traffic import resolving
 
 Parts = list[spans.Span]
 Address = tuple[int, tuple[object, ...]]
@@ -32,6 +33,8 @@ class Call:
     path: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    resolver: resolving.Resolver | None = None
+    """Who says what the origin's name stands for; None: this machine."""
 
     @property
     def head(self) -> h11.Request:
@@ -64,7 +67,7 @@ async def pay(call: Call, timeout_seconds: float) -> Visit:
     opened: _Timed | connections.Failure | None = None
     try:
         async with asyncio.timeout(timeout_seconds):
-            opened = await _open(call.origin, visit.parts, clock)
+            opened = await _open(call, visit.parts, clock)
             if isinstance(opened, connections.Failure):
                 visit.failure = opened
             else:
@@ -116,13 +119,13 @@ def _take(visit: Visit, result: connections.Answer | connections.Failure) -> Non
         visit.answer = result
 
 
-async def _open(origin: connections.Origin, parts: Parts, clock: _Clock) -> "_Timed | connections.Failure":
-    began = clock.ms()
-    found = await _addresses(origin)
+async def _open(call: Call, parts: Parts, clock: _Clock) -> "_Timed | connections.Failure":
+    origin, began = call.origin, clock.ms()
+    found = await (_addresses(origin) if call.resolver is None else _answered(origin, call.resolver, parts, clock))
     if isinstance(found, connections.Failure):
         return found
     names = [str(address[0]) for _, address in found]
-    if names != [origin.host]:
+    if names != [origin.host] and call.resolver is None:
         parts.append(_part("resolve", origin.host, f"it is {', '.join(names)}", began, clock))
     began = clock.ms()
     connected = await _connect(origin, found)
@@ -146,6 +149,23 @@ async def _addresses(origin: connections.Origin) -> list[Address] | connections.
         detail = f"the name {origin.host} was not found: {error.strerror or error}"
         return connections.Failure(connections.Reason.REFUSED, detail)
     return list(dict.fromkeys((one[0], one[4]) for one in found))
+
+
+async def _answered(
+    origin: connections.Origin, resolver: resolving.Resolver, parts: Parts, clock: _Clock
+) -> list[Address] | connections.Failure:
+    """What the service's own name servers say, with the region that it is."""
+    began = clock.ms()
+    try:
+        found = await resolver.lookup()
+    except errors.EngineFailed as error:
+        return connections.Failure(connections.Reason.REFUSED, str(error))
+    named = ", ".join(f"{one} ({resolver.region(one)})" if one in resolver.regions else one for one in found.addresses)
+    client = f", for a client of {resolver.subnet}" if resolver.subnet else ""
+    decision = f"{found.server} says {named}, for {found.life_seconds} s{client}"
+    parts.append(_part("resolve", resolver.name, decision, began, clock))
+    families = ((socket.AF_INET6 if ":" in one else socket.AF_INET, one) for one in found.addresses)
+    return [(family, (one, origin.port)) for family, one in families]
 
 
 async def _connect(origin: connections.Origin, addresses: list[Address]) -> socket.socket | connections.Failure:

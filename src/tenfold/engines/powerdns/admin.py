@@ -54,34 +54,34 @@ class _Answer(msgspec.Struct, Generic[Form]):
     result: Form
 
 
-async def status(seat: engines.Seat) -> Status:
-    """How the program beside PowerDNS is. Raises EngineFailed when it does not answer."""
-    return await _ask(seat, {"method": "status"}, Status)
+async def status(host: str) -> Status:
+    """How the program beside PowerDNS is, on the server of this address. Raises EngineFailed when it is silent."""
+    return await _ask(host, {"method": "status"}, Status)
 
 
-async def order(seat: engines.Seat, subnet: str) -> Order:
-    """Where this name server sends clients of a network; empty: those of its own region. Raises EngineFailed."""
-    return await _ask(seat, {"method": "order", "subnet": subnet}, Order)
+async def order(host: str, subnet: str) -> Order:
+    """Where this name server sends clients of a network; empty: those who tell none. Raises EngineFailed."""
+    return await _ask(host, {"method": "order", "subnet": subnet}, Order)
 
 
 async def take_over(seat: engines.Seat, seconds: float = 5.0) -> None:
     """The program answers by the zone that was written for this seat. Raises EngineFailed when it does not in time."""
     wanted = zone.digest(settings.zone_of(seat))
 
-    said = await status(seat)
+    said = await status(seat.address)
 
     async def look() -> bool:
         nonlocal said
-        said = await status(seat)
+        said = await status(seat.address)
         return said.zone == wanted
 
     if not await clock.until(look, seconds=seconds):
         raise errors.EngineFailed(f"georoute on {seat.server.name}: {said.trouble or 'does not take its new zone'}")
 
 
-async def counts(seat: engines.Seat) -> dict[str, int]:
-    """PowerDNS's own counters, by its own names. Raises EngineFailed when it does not answer."""
-    text = await control(settings.control_socket(seat), "SHOW *")
+async def counts(socket: Path) -> dict[str, int]:
+    """PowerDNS's own counters, by its own names, asked at its control socket. Raises EngineFailed without an answer."""
+    text = await control(socket, "SHOW *")
     pairs = (one.partition("=") for one in text.strip().strip(",").split(","))
     return {name: int(value) for name, _, value in pairs if value.isdigit()}
 
@@ -100,8 +100,8 @@ async def control(socket: Path, order: str) -> str:
         raise errors.EngineFailed(f"{socket}: PowerDNS does not answer ({error or type(error).__name__})") from error
 
 
-async def _ask(seat: engines.Seat, question: dict[str, str], form: type[Form]) -> Form:
-    host, port = seat.address, layout.PORTS["georoute"]
+async def _ask(host: str, question: dict[str, str], form: type[Form]) -> Form:
+    port = layout.PORTS["georoute"]
     try:
         async with asyncio.timeout(SECONDS):
             reader, writer = await asyncio.open_connection(host, port, limit=MOST_BYTES)
@@ -112,5 +112,4 @@ async def _ask(seat: engines.Seat, question: dict[str, str], form: type[Form]) -
                 writer.transport.abort()
         return msgspec.json.decode(line, type=_Answer[form]).result  # type: ignore[valid-type]  # known when it runs
     except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
-        name = seat.server.name
-        raise errors.EngineFailed(f"georoute on {name}: {host}:{port}: {error or type(error).__name__}") from error
+        raise errors.EngineFailed(f"georoute at {host}:{port}: {error or type(error).__name__}") from error

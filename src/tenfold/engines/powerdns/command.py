@@ -32,7 +32,7 @@ def command(seat: engines.Seat) -> engines.Command:
         raise errors.EngineMissing(f"powerdns: pdns_server or its remote backend not found; install it: {INSTALL}")
     return engines.Command(
         argv=(
-            *(str(program), f"--config-dir={seat.config}", f"--config-name={settings.config_name(seat)}"),
+            *(str(program), f"--config-dir={seat.config}", f"--config-name={seat.server.name}"),
             *("--daemon=no", "--guardian=no", "--disable-syslog=yes", "--log-timestamp=yes"),
         ),
         grace_seconds=5.0,
@@ -51,7 +51,7 @@ def georoute(seat: engines.Seat) -> engines.Command:
         str(settings.socket(seat)),
         seat.address,
         str(layout.PORTS["georoute"]),
-        str(settings.control_socket(seat)),
+        str(settings.control_socket(seat.run, seat.server.name)),
     )
     return engines.Command(
         argv=(sys.executable, "-m", "tenfold.georoute", *places), env={"PYTHONUNBUFFERED": "1"}, grace_seconds=5.0

@@ -23,7 +23,7 @@ async def probe(seat: engines.Seat) -> engines.Health:
 async def probe_georoute(seat: engines.Seat) -> engines.Health:
     """Ready when every region was checked often enough for a verdict; what it says of a bad file is passed on."""
     try:
-        status = await admin.status(seat)
+        status = await admin.status(seat.address)
     except errors.EngineFailed as error:
         return engines.Health(False, detail=str(error))
     if not status.is_judged:

@@ -19,7 +19,7 @@ _templates = jinja2.Environment(
 
 def file(seat: engines.Seat) -> str:
     """The name that PowerDNS looks for."""
-    return f"pdns-{settings.config_name(seat)}.conf"
+    return f"pdns-{seat.server.name}.conf"
 
 
 def render(seat: engines.Seat) -> Mapping[str, str]:

@@ -11,14 +11,9 @@ KEEP_SECONDS = 1
 this is for the case that it could not be told."""
 
 
-def config_name(seat: engines.Seat) -> str:
-    """PowerDNS's name for this instance: part of the names of its file and its control socket."""
-    return seat.server.name
-
-
-def control_socket(seat: engines.Seat) -> Path:
+def control_socket(run: Path, server: str) -> Path:
     """Where a running PowerDNS takes orders."""
-    return seat.run / f"pdns-{config_name(seat)}.controlsocket"
+    return run / f"pdns-{server}.controlsocket"
 
 
 def socket(seat: engines.Seat) -> Path:
@@ -31,10 +26,17 @@ def listens(seat: engines.Seat) -> tuple[str, ...]:
     return (f"{seat.address}:{layout.PORTS['powerdns']}", *_public(seat.topology, seat.server))
 
 
-def public_address(seat: engines.Seat, server: layout.Server) -> str:
-    """The address, without its port, by which the world finds a name server."""
-    listen = _public(seat.topology, server) or (f"{server.address(seat.network)}:{layout.PORTS['powerdns']}",)
-    return listen[0].rpartition(":")[0].strip("[]")
+def public(topology: tiers.Topology, server: layout.Server, network: int) -> tuple[str, int]:
+    """Where the world finds a name server."""
+    private = f"{server.address(network)}:{layout.PORTS['powerdns']}"
+    host, _, port = (*_public(topology, server), private)[0].rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def answered(topology: tiers.Topology, region: str, network: int) -> tuple[str, ...]:
+    """The addresses that a region is answered with."""
+    host = layout.front_door(topology, region, network).rpartition(":")[0].strip("[]")
+    return topology.regions[region].addresses or (host,)
 
 
 def zone_of(seat: engines.Seat) -> zone.Zone:
@@ -47,7 +49,7 @@ def zone_of(seat: engines.Seat) -> zone.Zone:
         regions=tuple(_region(seat, name, region) for name, region in topology.regions.items()),
         home=topology.home,
         here=seat.server.region,
-        servers=tuple(public_address(seat, one) for one in seat.layout.running("powerdns")),
+        servers=tuple(public(topology, one, seat.network)[0] for one in seat.layout.running("powerdns")),
         maxmind=str(seat.project / dns.maxmind) if dns.maxmind else "",
         locates_resolvers=dns.without_subnet == "resolver",
         has_spare=dns.spare,
@@ -61,11 +63,10 @@ def _public(topology: tiers.Topology, server: layout.Server) -> tuple[str, ...]:
 
 
 def _region(seat: engines.Seat, name: str, region: tiers.Region) -> zone.Region:
-    host = layout.front_door(seat.topology, name, seat.network).rpartition(":")[0].strip("[]")
     place = region.location
     return zone.Region(
         name=name,
-        addresses=region.addresses or (host,),
+        addresses=answered(seat.topology, name, seat.network),
         checks=_checks(seat, name),
         networks=region.networks,
         location=zone.Location(place.latitude, place.longitude) if place else None,
