@@ -7,9 +7,11 @@ from typing import Any
 import click
 from rich.table import Table
 
-from tenfold import errors
+from tenfold import bindings, errors
 from tenfold.cli import gauges, output, project
 from tenfold.runtime import daemon, paths
+from tenfold.sdk import db
+from tenfold.sdk.cdn import by_hand, purges
 
 OTHERS = "everything else"
 
@@ -26,6 +28,44 @@ def cdn(ctx: click.Context, as_json: bool) -> None:
         output.as_json(body)
     else:
         _show(body)
+
+
+@cdn.command()
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Everything with this tag; may be repeated.")
+@click.option("--url", "urls", multiple=True, metavar="PATH", help="A path with its query, or a whole URL.")
+@click.option("--all", "everything", is_flag=True, help="Everything that is kept.")
+@click.option("--soft", is_flag=True, help="Stale from now on; may serve once more while it is fetched anew.")
+@click.pass_context
+def purge(ctx: click.Context, tags: tuple[str, ...], urls: tuple[str, ...], everything: bool, soft: bool) -> None:
+    """Let every edge forget something. Example: tenfold cdn purge --tag product:1"""
+    if not (tags or urls or everything):
+        raise errors.BadInput("tenfold cdn purge: nothing to forget; say --tag TAG, --url PATH or --all")
+    try:
+        wanted = purges.purge(tags, urls, everything=everything, soft=soft)
+    except errors.MisuseError as error:
+        raise errors.BadInput(str(error)) from error
+    where = project.where(ctx, needs_file=False)
+    told = bindings.load(where.bindings)
+    if told.database is None or not told.cdn.nodes:
+        raise errors.BadInput("tenfold cdn purge: there are no edges; add some with: tenfold grow --to cdn")
+    answers = project.run(_purge(told.database, told, wanted))
+    for name, trouble in answers.items():
+        said = f"has not acknowledged yet ({trouble})" if trouble else "has forgotten"
+        output.console.print(f"{name} {said}: {wanted}", markup=False, soft_wrap=True)
+    late = [name for name, trouble in answers.items() if trouble]
+    if late:
+        raise errors.RuntimeFailure(f"{', '.join(late)}: told again until acknowledged; see: tenfold status")
+
+
+async def _purge(bound: bindings.Database, told: bindings.Bindings, wanted: purges.Purge) -> dict[str, str]:
+    database = db.Database()
+    await database.start(bound, told.region)
+    try:
+        return await by_hand.purge(database, told, wanted)
+    except errors.TryAgain as error:
+        raise errors.NotRunning(f"{error}; is it running? see: tenfold status") from error
+    finally:
+        await database.stop()
 
 
 async def _look(where: paths.Paths) -> dict[str, Any]:
