@@ -14,14 +14,14 @@ import pytest
 
 from support import databases, fake_engine, seats
 from tenfold import bindings, engines
-from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, valkey, varnish
+from tenfold.engines import etcd, granian, haproxy, nats, patroni, postgres, powerdns, valkey, varnish
 from tenfold.kit import clock, files, process
 from tenfold.topology import tiers
 
 pytestmark = pytest.mark.anyio
 
 ENGINES = {one.ENGINE.name: one.ENGINE for one in (etcd, granian, haproxy, nats, patroni, postgres, valkey, varnish)}
-ENGINES |= {"worker": granian.WORKER}
+ENGINES |= {"powerdns": powerdns.ENGINE, "georoute": powerdns.GEOROUTE, "worker": granian.WORKER}
 
 FAKE = "fake"
 """The tests' own engine keeps the contract too: what is tested with it holds for the others."""
@@ -73,17 +73,30 @@ class Case:
     surround: Callable[[seats.Site], Awaitable[None]] = _nothing
     name: str = ""
     """What stands in for the engine; empty: the engine itself."""
+    beside: str = ""
+    """A process on the same server that it asks as soon as it starts."""
 
     @property
     def adapter(self) -> engines.Engine:
         return fake_engine.engine(self.engine) if self.name == FAKE else ENGINES[self.engine]
+
+    async def accompany(self, site: seats.Site) -> None:
+        """Start what has to run beside it."""
+        if self.beside:
+            await site.start(site.seat(self.server, self.beside))
 
     def topology(self) -> tiers.Topology:
         """A shop whose front door is in the tests' network."""
         replicas = 1 if self.engine in ("patroni", "etcd") else 0
         return tiers.Topology.model_validate(
             {
-                "service": {"name": "shop", "app": "served:app", "listen": f"127.{seats.NETWORK}.0.1:8080"},
+                "service": {
+                    "name": "shop",
+                    "app": "served:app",
+                    "listen": f"127.{seats.NETWORK}.0.1:8080",
+                    "domain": "shop.test",
+                },
+                "dns": {"servers": 1},
                 "database": {"placement": "own", "replicas": replicas, "memory": 32 * 1024**2},
                 "cache": {"servers": 1},
                 "cdn": {"edges": 1},
@@ -102,6 +115,8 @@ CASES = (
     Case("valkey", "cache-1"),
     Case("varnish", "edge-1"),
     Case("nats", "queue-1"),
+    Case("georoute", "dns-1"),
+    Case("powerdns", "dns-1", beside="georoute"),
     Case("worker", "worker-1", _write_app),
     Case("granian", "server-1", name=FAKE),
 )
@@ -117,6 +132,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 async def site(case: Case, tmp_path: Path) -> AsyncIterator[seats.Site]:
     async with seats.site(tmp_path, case.topology(), {**ENGINES, case.engine: case.adapter}) as made:
         await case.surround(made)
+        await case.accompany(made)
         yield made
 
 
@@ -160,6 +176,7 @@ async def test_after_a_power_cut_it_starts_again_on_what_is_left(case: Case, sit
     await site.cut(case.server)
     assert not (await engine.probe(seat)).is_ready
     assert _is_free(seat)
+    await case.accompany(site)
     await site.start(seat, seconds=60)
 
 
