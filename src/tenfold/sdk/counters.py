@@ -17,13 +17,21 @@ def add(name: str, by: int = 1) -> None:
 
 
 def source(read: Callable[[], Mapping[str, int]]) -> Callable[[], None]:
-    """Counts that a hot path keeps by itself: `read` is asked when somebody looks. Returns how to take it back."""
-    _sources.append(read)
+    """Counts that a hot path keeps by itself: `read` is asked when somebody looks. Returns how to take it back.
+
+    What it has counted before counts no more: it was added when it was taken back.
+    """
+    before = Counter(read())
+
+    def since() -> Mapping[str, int]:
+        return {name: count - before[name] for name, count in read().items()}
+
+    _sources.append(since)
 
     def take_back() -> None:
-        if read in _sources:
-            _sources.remove(read)
-            _counts.update(read())
+        if since in _sources:
+            _sources.remove(since)
+            _counts.update(since())
 
     return take_back
 

@@ -217,6 +217,9 @@ def test_keys_and_tags_that_are_none_or_too_long_are_refused() -> None:
     with pytest.raises(errors.TooLarge, match="513 bytes found"):
         keys.check("x" * 513)
     assert "ä" * 256 == keys.check("ä" * 256)
+    for what in ("key", "tag"):
+        with pytest.raises(errors.NotEncodable, match=rf"a {what} with a lone surrogate found \('product:.ud800'\)"):
+            keys.check("product:\ud800", what)
     with pytest.raises(errors.TooLarge, match="65 tags"):
         keys.check_tags(["t"] * 65)
 

@@ -123,6 +123,26 @@ def test_a_dict_in_every_respect() -> None:
     assert records.Changes({}, frozenset({"a", "b"})) == mine.changes()
 
 
+@pytest.mark.parametrize(
+    ("principal", "found"),
+    [
+        ("u" * 257, r"\(257 characters\) found"),
+        ("", "'' found"),
+        ("a\0b", r"'a\\x00b' found"),
+        ("\ud800", r"'\\ud800' found"),
+        (7, "7 found"),
+        (None, "None found"),
+    ],
+)
+def test_a_login_as_what_no_store_can_keep_is_refused(principal: Any, found: str) -> None:
+    mine = made()
+
+    with pytest.raises(errors.MisuseError, match=rf"session.login: .*{found}, a text of 1 to 256 characters expected"):
+        mine.login(principal)
+    assert mine.principal is None
+    mine.login("ü" * 256)
+
+
 def test_a_login_keeps_the_visitors_fields_and_not_another_users() -> None:
     mine = made(cart=[1])
     mine.login("user-7")
@@ -131,8 +151,6 @@ def test_a_login_keeps_the_visitors_fields_and_not_another_users() -> None:
     other = made(principal="user-7", cart=[1])
     other.login("user-8")
     assert (True, True, {}, "user-8") == (other.is_over, other.is_rotated, dict(other), other.principal)
-    with pytest.raises(errors.MisuseError, match="a text expected"):
-        mine.login(7)  # type: ignore[arg-type]
 
 
 def test_a_field_that_somebody_has_spoilt_is_missing_and_counted() -> None:

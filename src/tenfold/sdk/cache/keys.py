@@ -19,15 +19,26 @@ MOST_TAGS = 64
 
 
 def check(key: Any, what: str = "key") -> str:
-    """The key itself. Raises `MisuseError` when it is none, `TooLarge` when it is too long."""
+    """The key itself. Raises `MisuseError` when it is none, `NotEncodable` when it holds half a character, as JSON can
+    say it (`"\\ud800"`), `TooLarge` when it is too long."""
     if not isinstance(key, str) or not key:
         raise errors.MisuseError(f'cache: {key!r} found as a {what}, a string expected, such as "product:7"')
-    if len(key) * 4 > MOST_BYTES and len(key.encode(errors="replace")) > MOST_BYTES:
+    size = len(key) if key.isascii() else _size(key, what)
+    if size > MOST_BYTES:
         raise errors.TooLarge(
-            f"cache: a {what} of {len(key.encode(errors='replace'))} bytes found ({key[:40]!r}...), "
+            f"cache: a {what} of {size} bytes found ({key[:40]!r}...), "
             f"{MOST_BYTES} at most expected; put a hash of the long part into it"
         )
     return key
+
+
+def _size(key: str, what: str) -> int:
+    try:
+        return len(key.encode())
+    except UnicodeEncodeError as error:
+        raise errors.NotEncodable(
+            f"cache: a {what} with a lone surrogate found ({key[:40]!r}), text expected that can be written as UTF-8"
+        ) from error
 
 
 def check_tags(tags: Sequence[str]) -> Sequence[str]:

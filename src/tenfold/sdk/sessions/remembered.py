@@ -91,4 +91,4 @@ class Remembered:
 
 
 def _key(principal: str) -> str:
-    return f"tenfold:position:{hashlib.sha256(principal.encode()).hexdigest()}"
+    return f"tenfold:position:{hashlib.sha256(principal.encode(errors='surrogatepass')).hexdigest()}"

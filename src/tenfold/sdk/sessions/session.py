@@ -73,10 +73,9 @@ class Session(MutableMapping[str, Any]):
     def login(self, principal: str) -> None:
         """This visitor is `principal` from now on. The session gets a new id, the old one is invalid at once.
 
-        What the visitor had in the session stays; what another principal had in it does not.
+        What the visitor had in the session stays; what another principal had in it does not. At most 256 characters.
         """
-        if not principal or type(principal) is not str:
-            raise errors.MisuseError(f"session.login: {principal!r} found, a text expected: str(user.id)")
+        values.ensure_principal("session.login", principal)
         self._visit.ensure_changeable("session.login")
         if self._principal not in (None, principal):
             self.end()

@@ -16,6 +16,9 @@ MOST_DEPTH = 32
 
 MOST_NAME_CHARACTERS = 128
 
+MOST_PRINCIPAL_CHARACTERS = 256
+"""An id, not a document: the smallest store of sessions is a cookie of 4 KB."""
+
 PLAIN = frozenset({str, int, float, bool, type(None)})
 
 ADVICE = {
@@ -53,6 +56,25 @@ def ensure_name(name: Any) -> None:
             f"session: the name {str(name)[:40]!r} ({type(name).__name__}) found, a text of 1 to "
             f"{MOST_NAME_CHARACTERS} printable characters expected"
         )
+
+
+def ensure_principal(where: str, principal: Any) -> None:
+    """Raise MisuseError for what is no id of a user that every store of sessions can keep."""
+    is_text = type(principal) is str and 0 < len(principal) <= MOST_PRINCIPAL_CHARACTERS
+    if not is_text or "\0" in principal or _is_torn(principal):
+        found = repr(principal)[:60] + (f"... ({len(principal):,} characters)" if len(repr(principal)) > 60 else "")
+        raise errors.MisuseError(
+            f"{where}: {found} found, a text of 1 to {MOST_PRINCIPAL_CHARACTERS} characters expected: str(user.id)"
+        )
+
+
+def _is_torn(text: str) -> bool:
+    """Whether it holds half a character, as JSON can say it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _ensure_plain(place: str, value: Any, depth: int) -> None:
