@@ -13,7 +13,7 @@ import click
 import h11
 
 from tenfold import bindings, errors
-from tenfold.cli import output, project, trace_tree, trust, vantage
+from tenfold.cli import output, project, trace_edge, trace_tree, trust, vantage
 from tenfold.runtime import paths, records
 from tenfold.runtime.develop import record
 from tenfold.topology import load as load_topology
@@ -113,11 +113,13 @@ async def _trace(where: paths.Paths | None, url: str, asked: Asked, *, ca: Path 
     jar = cookies.Jar(urlsplit(f"//{there.host}").hostname or there.host)
     if asked.cookie_path is not None:
         cookie_file.load(asked.cookie_path, jar, jar.host)
-    found = [await _visit(call, jar, asked) for _ in range(asked.repeat)]
+    has_edges = topology is not None and topology.edge_servers > 0 and there.is_own
+    edge = await _ask_edge(call, jar, asked) if has_edges else None
+    found = [await _visit(call, jar, asked, edge) for _ in range(asked.repeat)]
     if asked.cookie_path is not None:
         cookie_file.save(asked.cookie_path, jar, jar.host)
     if not asked.as_json:
-        _tell(call, max(found, key=lambda one: one.total_ms), there)
+        _tell(call, max(found, key=lambda one: one.total_ms), there, edge)
     return 0 if all(one.answer is not None for one in found) else 1
 
 
@@ -133,12 +135,22 @@ def _by_name(call: visits.Call, resolver: resolving.Resolver, door: str) -> visi
     return replace(call, origin=named, host=named.host_header, resolver=resolver)
 
 
-async def _visit(call: visits.Call, jar: cookies.Jar, asked: Asked) -> visits.Visit:
+async def _ask_edge(call: visits.Call, jar: cookies.Jar, asked: Asked) -> trace_edge.Seen | None:
+    try:
+        return await trace_edge.ask(_with_cookies(call, jar), asked.timeout_seconds)
+    except h11.LocalProtocolError:
+        return None  # the request itself says what is wrong with it
+
+
+def _with_cookies(call: visits.Call, jar: cookies.Jar) -> visits.Call:
+    carried = jar.header(call.path.partition("?")[0], call.origin.is_secure, time.time())
+    return replace(call, headers=(*call.headers, ("Cookie", carried))) if carried else call
+
+
+async def _visit(call: visits.Call, jar: cookies.Jar, asked: Asked, edge: trace_edge.Seen | None) -> visits.Visit:
     """One request with the jar's cookies; its answer's go into the jar."""
     is_secure, path = call.origin.is_secure, call.path.partition("?")[0]
-    carried = jar.header(path, is_secure, time.time())
-    if carried:
-        call = replace(call, headers=(*call.headers, ("Cookie", carried)))
+    call = _with_cookies(call, jar)
     try:
         visit = await visits.pay(call, asked.timeout_seconds)
     except h11.LocalProtocolError as error:
@@ -146,7 +158,7 @@ async def _visit(call: visits.Call, jar: cookies.Jar, asked: Asked) -> visits.Vi
     for value in visit.answer.header_values(b"set-cookie") if visit.answer else ():
         jar.take(value, path, is_secure, time.time())
     if asked.as_json:
-        click.echo(json.dumps(_document(call, visit)))
+        click.echo(json.dumps(_document(call, visit, edge)))
     elif asked.repeat > 1:
         output.console.print(f"{visit.total_ms:9.1f} ms  {_outcome(visit)}", markup=False, soft_wrap=True)
     return visit
@@ -165,12 +177,14 @@ def _call(there: Target, key: str, asked: Asked) -> visits.Call:
     return visits.Call(there.origin, there.host, method.upper(), there.path, tuple(pairs), body)
 
 
-def _tell(call: visits.Call, visit: visits.Visit, there: Target) -> None:
+def _tell(call: visits.Call, visit: visits.Visit, there: Target, edge: trace_edge.Seen | None) -> None:
     """The tree, and what is worth knowing beside it."""
     say = output.console.print
     trace_tree.show(trace_tree.whole(call, visit), output.console)
     say()
     say(_outcome(visit), markup=False, soft_wrap=True, style="" if visit.answer else "red")
+    if edge is not None:
+        say(str(edge), markup=False, soft_wrap=True)
     if hint := _hint(visit, there):
         say(hint, style="yellow" if there.is_own else "dim")
 
@@ -201,7 +215,7 @@ def _outcome(visit: visits.Visit) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _document(call: visits.Call, visit: visits.Visit) -> dict[str, Any]:
+def _document(call: visits.Call, visit: visits.Visit, edge: trace_edge.Seen | None) -> dict[str, Any]:
     return {
         "version": 1,
         "method": call.method,
@@ -211,6 +225,7 @@ def _document(call: visits.Call, visit: visits.Visit) -> dict[str, Any]:
         "is_whole": visit.is_whole,
         "failure": visit.failure.detail if visit.failure else "",
         "request_id": trace_tree.request_id(visit),
+        "edge": edge.as_json() if edge else None,
         "trace": trace_tree.whole(call, visit).as_json(),
     }
 
