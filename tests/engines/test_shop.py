@@ -475,6 +475,9 @@ async def test_wrong_input_is_answered_with_a_page_that_says_so(visitor: httpx.A
 @pytest.mark.anyio
 async def test_static_files_are_served_and_nothing_comes_from_elsewhere(visitor: httpx.AsyncClient) -> None:
     assert 200 == (await visitor.get("/static/shop.css")).status_code
+    style = re.search(r'href="(/static/shop\.[0-9a-f]{12}\.css)"', (await visitor.get("/")).text)
+    assert style is not None
+    assert "immutable" in (await visitor.get(style[1])).headers["cache-control"]
     assert 404 == (await visitor.get("/pictures/nothing-sea.svg")).status_code
     assert 404 == (await visitor.get("/pictures/frame-sea.svg")).status_code
     for path in ("/", "/login", "/signup"):

@@ -29,8 +29,10 @@ async def migrated(cluster: postgres_cluster.Cluster, folder: Path = FOLDER / "m
 
 def write_bindings(path: Path, database: bindings.Database, name: str = "shop") -> None:
     """What the runtime would tell the app."""
-    service = bindings.Service(name=name, secret=secrets.token_hex(32))
-    path.write_bytes(bindings.dump(bindings.Bindings(service=service, database=database)))
+    service = bindings.Service(name=name, secret=secrets.token_hex(32), directory=str(FOLDER))
+    path.write_bytes(
+        bindings.dump(bindings.Bindings(service=service, database=database, cdn=bindings.Cdn(static="shop/static")))
+    )
 
 
 @asynccontextmanager

@@ -1,12 +1,16 @@
-"""The JSON API, under /api. Sign-up and orders honour an `Idempotency-Key`, because they go through `tf.db.run`."""
+"""The JSON API, under /api. Sign-up and orders honour an `Idempotency-Key`, because they go through `tf.db.run`.
+
+Products are the same for everybody, so edges may keep them; the pages show who is logged in, so nobody may.
+"""
 
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from shop import accounts, cart, catalogue, forms, logins, orders
+from shop.service import tf
 
 router = APIRouter(prefix="/api")
 
@@ -54,14 +58,17 @@ async def log_out(session: logins.Visit) -> None:
 
 
 @router.get("/products")
-async def list_products(page: Annotated[int, Query(ge=1, le=1_000_000)] = 1) -> dict[str, Any]:
+async def list_products(response: Response, page: Annotated[int, Query(ge=1, le=1_000_000)] = 1) -> dict[str, Any]:
     products, pages = await catalogue.page(page)
+    tf.cdn.public(response, max_age=5, stale=60, tags=["catalogue"])
     return {"products": products, "pages": pages}
 
 
 @router.get("/products/{product_id}")
-async def show_product(product_id: UUID) -> dict[str, Any]:
-    return await catalogue.product(product_id)
+async def show_product(response: Response, product_id: UUID) -> dict[str, Any]:
+    found = await catalogue.product(product_id)
+    tf.cdn.public(response, max_age=300, tags=[catalogue.tag(product_id)])
+    return found
 
 
 @router.get("/cart")

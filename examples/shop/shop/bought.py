@@ -27,7 +27,9 @@ async def flush(tx: Transaction, items: Sequence[Any]) -> None:
         [UUID(one) for one in products],
         [times[one] for one in products],
     )
-    await tx.invalidate(tags=[catalogue.tag(one) for one in products])
+    changed = [catalogue.tag(one) for one in products]
+    await tx.invalidate(tags=changed)
+    await tx.purge(tags=changed, soft=True)  # a page may show the count before this one once more
 
 
 counts = tf.cache.write_back("bought", flush=flush, seconds=1.0)

@@ -29,7 +29,7 @@ async def product(product_id: UUID) -> dict[str, Any]:
 
 
 def tag(product_id: UUID | str) -> str:
-    """What everything in the cache is tagged with that shows this product as it is now."""
+    """What everything in the cache and at the edges is tagged with that shows this product as it is now."""
     return f"product:{product_id}"
 
 

@@ -94,7 +94,9 @@ async def _place(
         for product in products
     ]
     placed = await _write(tx, order_id, user_id, reference, ordered.items)
-    await tx.invalidate(tags=[catalogue.tag(one["product_id"]) for one in ordered.items])
+    changed = [catalogue.tag(one["product_id"]) for one in ordered.items]
+    await tx.invalidate(tags=changed)
+    await tx.purge(tags=changed)
     event = events.Ordered(str(order_id), str(user_id), placed["total_cents"])
     await tx.publish(events.ORDERED, event, key=str(user_id))
     return {**placed, "taken": [one["reference"] for one in items]}

@@ -9,11 +9,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.templating import Jinja2Templates
 
 from shop import accounts, cart, catalogue, forms, logins, orders, pictures, refusals
+from shop.service import tf
 from tenfold import Session
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 templates = Jinja2Templates(Path(__file__).parent / "templates")
 templates.env.filters["money"] = lambda cents: f"€{cents / 100:,.2f}"
+templates.env.globals["static"] = tf.cdn.url
 templates.env.filters["day"] = lambda moment: moment[:10]
 
 
@@ -34,7 +36,8 @@ async def show_product(request: Request, visitor: logins.Visitor, product_id: uu
 
 @router.get("/pictures/{name}.svg")
 async def show_picture(name: str) -> Response:
-    return Response(pictures.draw(name), media_type="image/svg+xml", headers={"Cache-Control": "public, max-age=86400"})
+    drawn = Response(pictures.draw(name), media_type="image/svg+xml")
+    return tf.cdn.public(drawn, max_age=86400, tags=["pictures"])
 
 
 @router.get("/cart")

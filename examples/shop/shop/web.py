@@ -2,13 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
 
 from shop import api, origins, pages, refusals, sink, statistics, welcome
 from shop.service import tf
@@ -31,7 +29,6 @@ def create_app() -> FastAPI:
     )
     made.include_router(api.router)
     made.include_router(pages.router)
-    made.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     made.add_middleware(origins.SameOrigin)
     made.add_exception_handler(refusals.Refusal, refuse)
     made.add_exception_handler(HTTPException, refuse)

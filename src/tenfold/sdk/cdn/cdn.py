@@ -129,7 +129,7 @@ def _static(bound: bindings.Cdn, service: bindings.Service) -> serving.Static | 
     if not bound.static:
         return None
     release = bindings.release_from_environment()
-    home = Path.cwd() if release else Path(service.directory)
+    home = Path.cwd() if release else Path(service.directory).absolute()
     others = (home.parent,) if release and home.name == release else ()
     root = home / bound.static
     if not root.is_dir():
