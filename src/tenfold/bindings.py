@@ -177,6 +177,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """How long a request may take until its response starts."""
     max_requests: int = 512
     """Requests that one web process works on at once; more are answered 503 early."""
+    most_waiting: int = 0
+    """Before that, requests that may wait at the process's door for a place; 0: none."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses whose X-Forwarded-* headers are believed: the balancers'."""
 

@@ -139,7 +139,8 @@ def decide(
     if state.stuck is not None or _is_too_early(state, sample):
         trouble = state.stuck.text if state.stuck else ""
         return state, Decision(held, wanted=wanted, trouble=trouble, load=load)
-    state = replace(state, trial=_begun(state, need, held, count, now))
+    asked = (*state.asked, (now, count))  # a whole window passes before one of them goes
+    state = replace(state, asked=asked, trial=_begun(state, need, held, count, now))
     return state, Decision(count, need.text, is_urgent, wanted, load=load)
 
 

@@ -34,15 +34,18 @@ class Worker:
     ever: "Ever"
     queue: Mapping[str, Any]
     """What it does for the queue."""
+    at_door: int
+    """Requests that wait for a place in it."""
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "Worker":
         """From the JSON that it answered. Raises KeyError, TypeError or ValueError when it is of another form."""
-        own = ("latencies", "ever", "queue")
+        own = ("latencies", "ever", "queue", "at_door")
         counts = {name: told[name] for name in cls.__dataclass_fields__ if name not in own}
         latencies = {float(bound): int(count) for bound, count in told["latencies"]}
         ever = Ever(**told.get("ever", {}))  # code of an earlier version did not say
-        return cls(**counts, latencies=latencies, ever=ever, queue=dict(told.get("queue", {})))
+        queue, at_door = dict(told.get("queue", {})), int(told.get("at_door", 0))
+        return cls(**counts, latencies=latencies, ever=ever, queue=queue, at_door=at_door)
 
 
 @dataclass(frozen=True, slots=True)

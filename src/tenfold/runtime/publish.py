@@ -3,6 +3,7 @@
 from typing import cast
 
 from tenfold import bindings, engines, errors
+from tenfold.engines.haproxy import settings as haproxy
 from tenfold.kit import files
 from tenfold.observation import snapshot
 from tenfold.runtime import seats
@@ -38,6 +39,7 @@ def make(
         secret=places.secrets.signing,
         request_seconds=topology.service.request_seconds,
         max_requests=-(-topology.web.max_requests // topology.web.workers_per_server),
+        most_waiting=_most_waiting(topology),
         trusted_proxies=(f"127.{network}.0.0/16", "127.0.0.1"),
     )
     return bindings.Bindings(
@@ -83,6 +85,13 @@ def _edges_elsewhere(places: seats.Seats, region: str) -> tuple[str, ...]:
     """The edges that the app in other regions is told of: a purge is for all of them."""
     others = [name for name in places.topology.regions if name != region]
     return tuple(edge for other in others for edge in told_in(published(places, other)).edges)
+
+
+def _most_waiting(topology: tiers.Topology) -> int:
+    """All that balancers may give to a process beyond what it works on, where more servers come when that happens."""
+    follows_load = any(tier != "workers" for tier in topology.bounds)
+    per_process = -(-topology.web.max_requests // topology.web.workers_per_server)
+    return (haproxy.WAITING_SHARE - 1) * per_process if follows_load else 0
 
 
 def _cache(places: seats.Seats, told: snapshot.Told, region: str) -> bindings.Cache:

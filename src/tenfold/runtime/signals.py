@@ -147,12 +147,12 @@ def _of_web(
     queued = sum(new[1].queued_seconds - old[1].queued_seconds for new, old in fresh)
     worked = sum(one.requests - one.shed for one in each)
     tier_load = load.web(each, len(each))
-    backlog_now = sum(found.queued for found in groups)
+    backlog_now = sum(found.queued for found in groups) + sum(one.at_door for one in each)
     return {
         "arrivals": sum(max(0, new[0] - old[0]) for new, old in came) / seconds if came else None,
         "bytes": sum(max(0, new[1] - old[1]) for new, old in came) / seconds if came else None,
         "answers": answers if fresh else None,
-        "backlog": backlog_now if groups else None,
+        "backlog": backlog_now if groups or each else None,
         "in_flight": tier_load.in_flight if each else None,
         "service_seconds": sum(one.busy_seconds for one in each) / worked if worked else None,
         "queue_seconds": max(queued / answered, backlog_now / answers if answers else 0.0) if answered > 0 else None,

@@ -38,6 +38,8 @@ class Reason(StrEnum):
     """The journey found the answer wrong."""
     UNSENT = "unsent"
     """Its time came, and until the end nobody was free to send it."""
+    OVERLOADED = "refused: overloaded"
+    """Refused for want of capacity, with 503 and when to come back. Not a failure; counted apart."""
     INTERRUPTED = "interrupted"
     """The load was stopped while it waited for the answer. Not counted as failed."""
 

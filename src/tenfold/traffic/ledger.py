@@ -15,6 +15,10 @@ import msgspec
 from tenfold import errors
 
 VERSION = 1
+
+OVERLOADED = "refused: overloaded"
+"""The reason of a request that was refused for want of capacity, with 503 and when to come back."""
+
 FLUSH_SECONDS = 0.02
 """How often lines go to the file: what a killed run may lose at its end."""
 
@@ -65,8 +69,8 @@ class Request(msgspec.Struct, tag="request", tag_field="record", omit_defaults=T
 
     @property
     def is_failed(self) -> bool:
-        """Whether it counts as failed; one that a person interrupted does not."""
-        return self.reason not in ("", "interrupted")
+        """Whether it counts as failed; one that a person interrupted does not, nor one refused for want of capacity."""
+        return self.reason not in ("", "interrupted", OVERLOADED)
 
 
 class OwnRead(msgspec.Struct, tag="read", tag_field="record", omit_defaults=True, kw_only=True, frozen=True):

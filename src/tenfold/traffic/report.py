@@ -77,6 +77,8 @@ class Report:
         """Failed requests, wrong answers, journeys that raised, and requests that were never sent."""
         self.repeated = 0
         """Requests that were sent a second time and then counted like any other."""
+        self.refused = 0
+        """Requests that the service refused for want of capacity, with 503 and when to come back; not failed."""
         self.interrupted = 0
         """Requests that a person's stop cut short or left unsent; not failed."""
         self.writes_acknowledged = 0
@@ -140,6 +142,7 @@ class Report:
             "requests": self.requests,
             "failed": self.failed,
             "repeated": self.repeated,
+            "refused": self.refused,
             "interrupted": self.interrupted,
             "seconds": round(self.seconds, 3),
             "writes_acknowledged": self.writes_acknowledged,
@@ -161,6 +164,7 @@ class Report:
         self.requests += 1
         self.repeated += record.repeats > 0
         self._recent_counts["repeated"] += record.repeats > 0
+        self.refused += record.reason == ledger.OVERLOADED
         self._add_latency(record)
         if record.is_acknowledged and record.kind:
             self._add_write(record.intended + record.latency)

@@ -32,6 +32,9 @@ def report_lines(found: report.Report) -> list[str]:
         f"longest pause between two {duration(found.longest_write_gap_seconds)}",
         f"own writes   {found.own_reads:,} read back, {found.stale_reads:,} missing",
     ]
+    if found.refused:
+        text = f"refused      {found.refused:,} with 503 and when to come back: more than the service can carry"
+        lines.insert(2, text)
     if found.interrupted:
         lines.insert(2, f"interrupted  {found.interrupted:,} cut short or not sent, because the run was stopped")
     if found.slowest is not None:

@@ -227,6 +227,8 @@ def _judge(outcome: client.Outcome, expect: Collection[int] | None) -> Failure |
     """A 5xx is never right; other statuses are when they were expected."""
     assert outcome.answer is not None
     status = outcome.answer.status
+    if status == 503 and outcome.answer.header("tenfold-refused") and outcome.answer.header("retry-after"):
+        return Failure(Reason.OVERLOADED, outcome.answer.text[:160])
     is_right = status < 400 if expect is None else status in expect
     if is_right and status < 500:
         return None

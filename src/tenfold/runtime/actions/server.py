@@ -9,11 +9,12 @@ from tenfold.runtime.actions.stage import Stage
 async def start(stage: Stage, step: steps.StartServers) -> None:
     """Every server of the step has power."""
     known = stage.seats.known
-    for name in step.servers:
-        spec = known.server(name)
-        if spec is None:
-            raise errors.BadInput(f"server {name}: not in the topology")
-        await stage.supervisor.start_server(spec, stage.seats.of(name))
+    specs = [known.server(name) for name in step.servers]
+    missing = [name for name, spec in zip(step.servers, specs, strict=True) if spec is None]
+    if missing:
+        raise errors.BadInput(f"server {', '.join(missing)}: not in the topology")
+    starting = (stage.supervisor.start_server(spec, stage.seats.of(spec.name)) for spec in specs if spec is not None)
+    await stage.together(starting)
 
 
 async def remove(stage: Stage, step: steps.RemoveServers) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 from tenfold import errors
 from tenfold.sdk.asgi import protocol
 
+REFUSED = (b"tenfold-refused", b"full")
+"""A header of what was refused because there was too much else; balancers say `queue`."""
+
 BAD_TOKEN = b'Bearer error="invalid_token"'
 """What a client hears of a token that does not verify (RFC 6750, 3)."""
 
@@ -69,7 +72,7 @@ def text(status: int, words: str) -> Answer:
 
 def overloaded() -> Answer:
     """There is more work here than one process takes on."""
-    return problem(503, "Overloaded", "There are too many requests at once; nothing was done.", after_seconds=1)
+    return _refused("There are too many requests at once; nothing was done.")
 
 
 def too_late(*, has_written: bool) -> Answer:
@@ -81,8 +84,13 @@ def too_late(*, has_written: bool) -> Answer:
 
 def queued_too_long() -> Answer:
     """The deadline had passed before the request arrived here."""
-    detail = "The request waited in a queue for as long as it may take; nothing was done."
-    return problem(503, "Overloaded", detail, after_seconds=1)
+    return _refused("The request waited in a queue for as long as it may take; nothing was done.")
+
+
+def _refused(detail: str) -> Answer:
+    """For want of capacity, and for nothing else: who counts failures can tell it from one."""
+    answer = problem(503, "Overloaded", detail, after_seconds=1)
+    return dataclasses.replace(answer, headers=(*answer.headers, REFUSED))
 
 
 def to(error: BaseException) -> Answer | None:

@@ -151,6 +151,8 @@ class Exchange(incoming.Incoming):
         self.deadline = None
         tracker = self.tracker
         tracker.working.discard(self)
+        if tracker.door:
+            tracker.door.open()
         now = monotonic()
         tracker.meter.answered(message["status"], now - self.began, self.queued_seconds, now)
         return (transport or self.transport)(message)

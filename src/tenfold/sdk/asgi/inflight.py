@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenfold import request
 from tenfold.kit import home
-from tenfold.sdk.asgi import meter, settings
+from tenfold.sdk.asgi import door, meter, settings
 from tenfold.sdk.cdn import serving
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class InFlight:
         self.entered: set[exchange.Exchange] = set()
         """Requests and WebSockets whose app has not returned, streams too."""
         self.meter = meter.Meter(time.monotonic())
+        self.door = door.Door()
+        """Requests that wait for a place."""
         self._emptied: asyncio.Event | None = None
         """Set when the last one has left, while someone waits for that."""
         self.home = home.Home()
@@ -77,7 +79,7 @@ class InFlight:
     async def drained(self, timeout_seconds: float) -> bool:
         """True as soon as nothing is open, False when something still is after `timeout_seconds`."""
         self._emptied = asyncio.Event()
-        if not self.entered:
+        if not self.entered and not self.door.granted:
             return True
         try:
             await asyncio.wait_for(self._emptied.wait(), timeout_seconds)
@@ -115,6 +117,13 @@ class InFlight:
             return True
         return sum(not one.is_waiting for one in self.working) >= max_requests
 
+    async def has_place(self) -> bool:
+        """Wait for a place, where that is allowed; whether there is one."""
+        service = self.settings.service
+        if len(self.door) >= service.most_waiting:
+            return False
+        return await self.door.wait(service.request_seconds * door.PATIENCE)
+
     def admit(self, one: "exchange.Exchange") -> None:
         """A request comes in; its deadline is watched from now on."""
         self.working.add(one)
@@ -124,9 +133,11 @@ class InFlight:
 
     def leave(self, one: "exchange.Exchange") -> None:
         """The app has returned from a request or a WebSocket."""
-        self.working.discard(one)
+        if one in self.working:
+            self.working.discard(one)
+            self.door.open()
         self.entered.discard(one)
-        if self._emptied is not None and not self.entered:
+        if self._emptied is not None and not self.entered and not self.door.granted:
             self._emptied.set()
 
     def _look(self) -> None:
@@ -138,4 +149,6 @@ class InFlight:
         now = loop.time()
         for one in [one for one in self.working if one.expires <= now]:
             one.expire()
+        if len(self.door) and not self.is_full():
+            self.door.open()  # those that began to wait for a primary do not count any more
         self._timer = loop.call_later(LOOK_SECONDS, self._look)

@@ -36,6 +36,7 @@ def _reading(tracker: inflight.InFlight) -> dict[str, Any]:
         "waiting_for_primary": sum(one.is_waiting for one in working),
         "streams": len(tracker.entered) - len(working),
         "max_requests": tracker.settings.max_requests,
+        "at_door": len(tracker.door),
         **tracker.meter.reading(time.monotonic()),
         "queue": tracker.messages(),
         "counts": counters.reading(),

@@ -69,7 +69,7 @@ class Wrapped:
         setup = tracker.settings
         loop = tracker.home.here()
         if loop is None or scope["path"] in OUR_OWN or len(tracker.working) >= setup.max_requests:
-            answer = self._answer_at_the_door(scope)
+            answer = await self._answer_at_the_door(scope)
             if answer is not None:
                 await answer.give(send)
                 return
@@ -105,7 +105,7 @@ class Wrapped:
         """Who answers for this path."""
         return static.serve if path.startswith(static.path) else self.app
 
-    def _answer_at_the_door(self, scope: protocol.Scope) -> answers.Answer | None:
+    async def _answer_at_the_door(self, scope: protocol.Scope) -> answers.Answer | None:
         """The answer to what does not reach the app: health checks, and more requests than there is room for."""
         tracker = self._inflight
         if scope["path"] == READY:
@@ -116,7 +116,7 @@ class Wrapped:
         if scope["path"] == LOAD:
             return private.load(scope, tracker)
         _ensure_started(scope, tracker)
-        if tracker.is_full():
+        if tracker.is_full() and not await tracker.has_place():
             tracker.meter.refused(time.monotonic())
             return answers.overloaded()
         return None
