@@ -113,10 +113,10 @@ async def is_leader(seat: engines.Seat) -> bool:
 
 
 async def is_streaming(seat: engines.Seat) -> bool:
-    """Whether this server's copy receives from the primary."""
+    """Whether this server's copy takes connections and receives from the primary."""
     async with rest.opened(seat) as api:
         answer = await api.get("patroni")
-    return bool(answer.get("replication_state") == "streaming")
+    return bool(answer.get("state") == "running" and answer.get("replication_state") == "streaming")
 
 
 # Changes of who leads
