@@ -74,6 +74,8 @@ class World:
     door_edges: dict[str, set[str]] = field(default_factory=dict)
     """By front door, the edges that it gives requests to."""
     witnesses: set[str] = field(default_factory=set)
+    home: str = ""
+    """The region whose databases may be the primary, by its name when it became that."""
     shared_size: Size = (0, 0)
     """What Patroni's members share: the next of them that starts gets it."""
     is_synchronous: bool = False
@@ -228,6 +230,7 @@ class World:
         for server in self.running_or_starting("etcd"):
             self.servers[server].processes["etcd"] = READY if self.has_coordination else STARTING
         members = [copy for copy in self.copies.values() if copy.is_patronis and self.is_up(copy)]
+        members = [copy for copy in members if self.servers[copy.server].spec.region == self.home]
         if any(one.is_restarting and not one.is_standby for one in self.copies.values()):
             return  # its Patroni still holds the key
         for copy in members:

@@ -31,6 +31,7 @@ COMMANDS = {
     "migrate": "migrate",
     "load": "load",
     "server": "server",
+    "wan": "wan",
     "region": "region",
     "logs": "logs",
     "events": "events",
@@ -62,6 +63,7 @@ ABOUT = {
     "migrate": "Run the schema migrations that have not run.",
     "load": "Send traffic, write the ledger, or verify it.",
     "server": "Cut a server's power, or give it back.",
+    "wan": "What lies between regions; cut it, or heal it.",
     "region": "Move the home of the data, or lose a region.",
     "logs": "Show logs of servers and tiers.",
     "events": "What happened, and what happens now.",
@@ -79,7 +81,7 @@ ABOUT = {
 GROUPS = {
     "Develop": ("new", "init", "dev", "run", "migrate", "psql"),
     "Run": ("up", "down", "plan", "apply", "deploy"),
-    "Grow": ("grow", "shrink", "resize", "load", "server", "region"),
+    "Grow": ("grow", "shrink", "resize", "load", "server", "wan", "region"),
     "Look": ("status", "events", "logs", "trace", "queue", "cdn", "dns", "doctor", "help", "completion"),
 }
 """How `--help` groups the commands."""

@@ -108,6 +108,15 @@ class Server(_Names):
         return not self._process or self._process in server["processes"] or "patroni" in server["processes"]
 
 
+class Region(_Names):
+    """A region's name. Whether there is such a one, the command says."""
+
+    name = "region"
+
+    def known(self, ctx: click.Context) -> Iterable[str]:
+        return {one["spec"]["region"] for one in recorded(ctx, "servers").values()} - {""}
+
+
 class Release(_Names):
     """The version of a release that is kept."""
 

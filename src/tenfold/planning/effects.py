@@ -192,6 +192,21 @@ def _with_standbys(now: Situation, servers: Iterable[str], manager: snapshot.Man
     return replace(there, databases=(*(one for one in there.databases if one.server not in servers), *standbys))
 
 
+def _follow_home(step: steps.FollowHome, now: Situation) -> Snapshot:
+    there = _with_standbys(now, step.servers, "patroni")
+    home = now.at_home.primary
+    timeline = home.timeline if home else 0
+    nodes = (replace(one, timeline=timeline) if one.server in step.servers else one for one in there.databases)
+    return replace(there, databases=tuple(nodes))
+
+
+def _move_home(step: steps.MoveHome, now: Situation) -> Snapshot:
+    """As the new home sees it: one of its databases, nobody knows which, is the primary."""
+    first, *others = now.there.databases
+    first = replace(first, role="primary", accepts_writes=True, is_fenced=False, is_streaming=False)
+    return replace(now.there, databases=(replace(first, timeline=first.timeline + 1), *others))
+
+
 def _switch(step: steps.SwitchDatabase, now: Situation) -> Snapshot:
     there = _set_processes(now, [(step.source, "postgres")], ProcessState.STOPPED)
     return _promoted(there, now, step.source, step.target, is_source_running=False)
@@ -323,6 +338,8 @@ _EFFECTS: dict[type[steps.Step], Callable[[Any, Situation], Snapshot]] = {
     steps.ReleaseDatabase: _release,
     steps.JoinReplicas: _join,
     steps.SwitchOver: _switch_over,
+    steps.FollowHome: _follow_home,
+    steps.MoveHome: _move_home,
     steps.RestartReplica: _restart,
     steps.RestartPrimary: _restart,
     steps.RemoveReplicas: _remove_replicas,

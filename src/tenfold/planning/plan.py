@@ -9,14 +9,28 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tenfold.observation import snapshot as snapshots
-from tenfold.planning import carrying, database, effects, leaving, naming, regions, releases, resizing, serving, steps
+from tenfold.planning import (
+    carrying,
+    database,
+    effects,
+    homing,
+    leaving,
+    naming,
+    regions,
+    releases,
+    resizing,
+    serving,
+    steps,
+)
 from tenfold.planning.situation import Situation
 from tenfold.topology import tiers
 
 RULES = (
     *(regions.connect, regions.reconnect),
+    homing.move,
     *(
         *database.RULES,
+        homing.follow,
         *carrying.RULES,
         *serving.RULES,
         *naming.RULES,
@@ -90,6 +104,8 @@ def _next_step(views: regions.Views) -> tuple[str, steps.Step] | None:
 def _after(step: steps.Step, views: regions.Views, name: str) -> regions.Views:
     if isinstance(step, steps.PublishBindings):
         views = regions.after_telling(views, step, name)
+    if isinstance(step, steps.MoveHome):
+        views = {**views, step.source: homing.moved(views[step.source])}
     return {**views, name: effects.after(step, regions.seen(views, name))}
 
 

@@ -125,6 +125,41 @@ class TakeOverDatabase(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FollowHome(Step):
+    """A region's databases follow the home's: copied, or as they are, or rewound when they were the home before."""
+
+    region: str
+    home: str
+    servers: tuple[str, ...]
+    risk: ClassVar[Risk] = "low"
+    undo: ClassVar[str] = "stop them; the home keeps the log for them for a while"
+
+    @property
+    def title(self) -> str:
+        return f"let {', '.join(self.servers)} follow the databases of {self.home}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveHome(Step):
+    """The primary goes to another region: writes are held, the old one stops cleanly, the new one is promoted.
+
+    Of a region that is lost, and proven to be dead, nothing more can be had.
+    """
+
+    source: str
+    target: str
+    is_lost: bool = False
+    risk: ClassVar[Risk] = "medium"
+    undo: ClassVar[str] = "before the promotion: the old primary writes again; after: move it back"
+
+    @property
+    def title(self) -> str:
+        if self.is_lost:
+            return f"make {self.target} the home of the data; {self.source} is lost"
+        return f"move the home of the data from {self.source} to {self.target}; writes wait meanwhile"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseDatabase(Step):
     """Patroni, without replicas by now, lets go of PostgreSQL, which keeps running."""
 

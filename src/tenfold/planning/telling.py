@@ -8,6 +8,7 @@ What is told is itself what is remembered: a change that is cut short goes on fr
 from dataclasses import replace
 
 from tenfold.observation import snapshot
+from tenfold.planning import homing
 from tenfold.planning.situation import Situation
 
 Told = snapshot.Told
@@ -27,9 +28,8 @@ def databases(now: Situation) -> tuple[str, ...]:
     """
     if not now.is_home:
         return now.at_home.there.published
-    if now.primary is None or now.primary.server in now.homes:
-        return now.homes
-    return (*now.homes, now.primary.server)
+    names = (*now.homes, *homing.followers(now))
+    return names if now.primary is None or now.primary.server in names else (*names, now.primary.server)
 
 
 def told(now: Situation) -> Told:

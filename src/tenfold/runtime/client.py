@@ -68,6 +68,10 @@ class Client:
         """What the edges answer, and what each holds."""
         return await self._call("GET", "/v1/cdn")
 
+    async def change_wan(self, *, cuts: bool, regions: tuple[str, ...]) -> Json:
+        """Cut or heal what lies between regions."""
+        return await self._call("POST", "/v1/wan", {"cuts": cuts, "regions": regions})
+
     async def migrate(self, say: Callable[[events.Event], None]) -> Json:
         """Run the migrations that have not run."""
         return await self._stream("/v1/migrate", say)
@@ -79,6 +83,14 @@ class Client:
     async def start_server(self, name: str, say: Callable[[events.Event], None]) -> Json:
         """Give a server power again."""
         return await self._stream(f"/v1/servers/{name}/start", say)
+
+    async def kill_region(self, name: str, heir: str, say: Callable[[events.Event], None]) -> Json:
+        """Cut the power of a region; `heir`: the region that shall be the home in its place, or empty."""
+        return await self._stream(f"/v1/regions/{name}/kill{f'?heir={heir}' if heir else ''}", say)
+
+    async def start_region(self, name: str, say: Callable[[events.Event], None]) -> Json:
+        """Give a region power again."""
+        return await self._stream(f"/v1/regions/{name}/start", say)
 
     async def down(self, say: Callable[[events.Event], None]) -> Json:
         """Stop everything and the runtime; the data stays."""

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from tenfold import errors
-from tenfold.runtime import client, deploy, events
+from tenfold.runtime import client, deploy, events, wan
 
 Json = dict[str, Any]
 
@@ -37,6 +37,9 @@ class Controlled(Protocol):
     async def migrate(self) -> Json: ...
     async def kill_server(self, name: str) -> Json: ...
     async def start_server(self, name: str) -> Json: ...
+    async def kill_region(self, name: str, heir: str = "") -> Json: ...
+    async def start_region(self, name: str) -> Json: ...
+    async def change_wan(self, asked: wan.Request) -> Json: ...
     async def down(self) -> Json: ...
 
 
@@ -49,7 +52,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     keeps_release: bool = False
 
 
-Asked = TypeVar("Asked", Change, deploy.Request)
+Asked = TypeVar("Asked", Change, wan.Request, deploy.Request)
 
 
 @asynccontextmanager
@@ -82,6 +85,9 @@ def _application(runtime: Controlled, stop: asyncio.Event) -> web.Application:
             web.post("/v1/migrate", routes.migrate),
             web.post("/v1/servers/{name}/kill", routes.kill),
             web.post("/v1/servers/{name}/start", routes.start),
+            web.post("/v1/regions/{name}/kill", routes.kill_region),
+            web.post("/v1/regions/{name}/start", routes.start_region),
+            web.post("/v1/wan", routes.wan),
             web.post("/v1/down", routes.down),
             web.post("/v1/leave", routes.leave),
         ]
@@ -135,6 +141,17 @@ class _Routes:
     async def start(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         return await self._stream(request, lambda: self._runtime.start_server(name))
+
+    async def kill_region(self, request: web.Request) -> web.StreamResponse:
+        name, heir = request.match_info["name"], request.query.get("heir", "")
+        return await self._stream(request, lambda: self._runtime.kill_region(name, heir))
+
+    async def start_region(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        return await self._stream(request, lambda: self._runtime.start_region(name))
+
+    async def wan(self, request: web.Request) -> web.StreamResponse:
+        return _answer(await self._runtime.change_wan(await _asked(request, wan.Request)))
 
     async def down(self, request: web.Request) -> web.StreamResponse:
         response = await self._stream(request, self._runtime.down)

@@ -31,6 +31,7 @@ from tenfold.runtime import (
     events,
     figures,
     guard,
+    homes,
     interpreters,
     observe,
     passwords,
@@ -42,6 +43,7 @@ from tenfold.runtime import (
     seats,
     supervise,
     traffic,
+    wan,
 )
 from tenfold.runtime.seats import Seats
 from tenfold.topology import following, layout, load, tiers
@@ -153,6 +155,7 @@ class Runtime:
             *self.autoscaler.troubles(),
         ]
         body["scaling"] = self.autoscaler.status()
+        body["wan"] = await wan.look(self.seats)
         return figures.added(body, snapshot, topology, carried, self.where.state, troubles)
 
     async def plan(self, text: str, *, keeps_release: bool = False) -> Json:
@@ -259,6 +262,39 @@ class Runtime:
         async with self.changing:
             done = await apply.converge(self)
         return {"started": name, "steps": done}
+
+    async def kill_region(self, name: str, heir: str = "") -> Json:
+        """Cut the power of everything in a region; it stays off until `start_region`.
+
+        When it was the home of the data, the region with most of it becomes the home, or the one that is named: that
+        every server of the lost one is proven dead is what allows it.
+        """
+        homes.ensure_known(self.topology, name)
+        async with self._change():
+            records = self.store.records.servers.values()
+            servers = [one.spec.name for one in records if layout.region_of(one.spec, self.topology) == name]
+            await asyncio.gather(*(self.supervisor.cut_server(server, "killed") for server in servers))
+            if name != self.topology.home:
+                return {"killed": name, "home": self.topology.home, "steps": 0}
+            heir = heir or homes.heir(self.topology, await self.snapshot(), name)
+            goal = Goal(homes.with_home(self.store.records.topology, self.topology, heir), self.shelf.wanted)
+            homes.write_home(self.where.topology, self.topology, heir)
+            done = await self._reach(goal, None, self.topology.deploy)
+            return {"killed": name, "home": heir, **done}
+
+    async def start_region(self, name: str) -> Json:
+        """Give a region power again and start what ran there; its databases follow the home."""
+        homes.ensure_known(self.topology, name)
+        async with self._change():
+            for record in self.store.records.servers.values():
+                if layout.region_of(record.spec, self.topology) == name and record.power == "killed":
+                    record.power = "off"
+            self.store.save()
+            return {"started": name, "steps": await apply.converge(self)}
+
+    async def change_wan(self, asked: wan.Request) -> Json:
+        """Cut or heal what lies between regions."""
+        return await wan.change(self.seats, asked, self.journal)
 
     async def down(self) -> Json:
         """Stop everything, the front door first and the primary last. The data stays."""

@@ -214,8 +214,9 @@ def _servers(topology: tiers.Topology, region: "Region", *, is_home: bool) -> li
         servers += region.servers("web", topology.web.count, (GRANIAN,))
         servers += _group_servers(topology, region)
     servers += region.servers("cache", topology.cache_servers, (VALKEY,))
-    if is_home:
+    if is_home or topology.has_failover:
         servers += _data_servers(topology, region)
+    if is_home:
         servers += region.servers("queue", topology.queue.servers if topology.queue else 0, (NATS,))
         servers += region.servers("worker", topology.workers.count if topology.workers else 0, (WORKER,))
     return servers

@@ -8,7 +8,7 @@ from typing import Any
 
 from tenfold.planning import steps
 from tenfold.runtime import apply
-from tenfold.runtime.actions import balancer, cache, database, patroni, process, resizing, server, telling
+from tenfold.runtime.actions import balancer, cache, database, patroni, process, region, resizing, server, telling
 from tenfold.runtime.actions.balancer import ensure_free, ensure_service_is_free
 from tenfold.runtime.actions.balancer import sockets as front_doors
 from tenfold.runtime.actions.shutdown import stop_everything
@@ -41,6 +41,8 @@ _ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Any]] = {
     steps.ChangeSynchronous: patroni.change_synchronous,
     steps.RemoveReplicas: patroni.remove,
     steps.ReleaseDatabase: patroni.release,
+    steps.FollowHome: region.follow,
+    steps.MoveHome: region.move,
 }
 
 
