@@ -116,14 +116,15 @@ class Pipe:
 class Crossing:
     """One connection. `forth` goes from who opened it to who is asked, `back` the other way."""
 
-    def __init__(self, lanes: tuple[Lane, Lane], address: str, port: int) -> None:
+    def __init__(self, lanes: tuple[Lane, Lane], to: tuple[str, int], closed: "Callable[[Crossing], None]") -> None:
         loop = asyncio.get_running_loop()
         self._forth_lane, back_lane = lanes
         delay = self._forth_lane.delay_seconds
         # Opening a connection takes a round trip, and only then does the first byte leave.
         self.forth = Pipe(self._forth_lane, loop.time() + 3 * delay, self._ended)
         self.back = Pipe(back_lane, loop.time() + 4 * delay, self._ended)
-        self._to = (address, port)
+        self._to = to
+        self._closed = closed
         self._opening: asyncio.Task[None] | None = None
         self._left = 0
         self._is_over = False
@@ -149,6 +150,7 @@ class Crossing:
         if self._is_over:
             return
         self._is_over = True
+        self._closed(self)
         self._forth_lane.open -= 1
         if self._opening is not None:
             self._opening.cancel()

@@ -35,21 +35,27 @@ class Program:
     lanes: dict[tuple[str, str], Lane] = field(default_factory=dict)
     """By source and target."""
     servers: dict[Place, tuple[network.Road, asyncio.Server]] = field(default_factory=dict)
+    crossings: set[Crossing] = field(default_factory=set)
+    """The connections that are open."""
     troubles: dict[str, str] = field(default_factory=dict)
     _stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Serve until cancelled. Raises BadNetworkError when there is no network to begin with, OSError when nobody
         could ask how it is."""
-        self._take_network(*network.read(self.folder / network.FILE))
-        self._take_cuts(network.read_cuts(self.folder / network.CUTS))
-        await self._listen()
-        server = await asyncio.start_server(self._say, self.host, self.port)
-        async with server:
-            while True:
-                await asyncio.sleep(LOOK_SECONDS)
-                self._look()
-                await self._listen()
+        self._read_network()
+        try:
+            async with await asyncio.start_server(self._say, self.host, self.port):
+                while True:
+                    await self._listen()
+                    await asyncio.sleep(LOOK_SECONDS)
+                    self._look()
+        finally:
+            for _, server in self.servers.values():
+                server.close()
+            for one in tuple(self.crossings):
+                one.close()
+            await asyncio.sleep(0)  # what was closed is gone with the next turn of the event loop
 
     def figures(self) -> network.Figures:
         """What it says of itself."""
@@ -61,15 +67,21 @@ class Program:
         return network.Figures(digest=self.digest, links=links, troubles=tuple(self.troubles.values()))
 
     def _look(self) -> None:
-        """Take over files that have changed."""
-        try:
-            if self._has_changed(network.FILE):
-                self._take_network(*network.read(self.folder / network.FILE))
-            if self._has_changed(network.CUTS):
-                self._take_cuts(network.read_cuts(self.folder / network.CUTS))
-            self.troubles.pop("files", None)
-        except network.BadNetworkError as error:
-            self.troubles["files"] = str(error)
+        """Take over files that have changed; one that cannot be read is a trouble until it can."""
+        for name, take in ((network.FILE, self._read_network), (network.CUTS, self._read_cuts)):
+            if self._has_changed(name):
+                try:
+                    take()
+                    self.troubles.pop(name, None)
+                except network.BadNetworkError as error:
+                    self.troubles[name] = str(error)
+
+    def _read_network(self) -> None:
+        self._take_network(*network.read(self.folder / network.FILE))
+        self._read_cuts()  # a new link may be among those that are cut
+
+    def _read_cuts(self) -> None:
+        self._take_cuts(network.read_cuts(self.folder / network.CUTS))
 
     def _has_changed(self, name: str) -> bool:
         try:
@@ -112,7 +124,9 @@ class Program:
     async def _listen_on(self, place: Place, road: network.Road) -> None:
         def end() -> End:
             lanes = (self.lanes[road.source, road.target], self.lanes[road.target, road.source])
-            return End(Crossing(lanes, road.address, place[1]), is_asker=True)
+            crossing = Crossing(lanes, (road.address, place[1]), self.crossings.discard)
+            self.crossings.add(crossing)
+            return End(crossing, is_asker=True)
 
         host, port = place
         try:
