@@ -142,7 +142,7 @@ async def test_a_part_is_of_use_only_to_who_has_the_rest_of_this_file(ask: Ask) 
 
 @pytest.mark.parametrize(
     "name",
-    (
+    [
         *(
             "../web.py",
             "img/../../web.py",
@@ -155,7 +155,7 @@ async def test_a_part_is_of_use_only_to_who_has_the_rest_of_this_file(ask: Ask) 
             "img//logo.png",
         ),
         *("..\\web.py", "shop.min.css\0.png", "link.css", "inside/.env", "x" * 5000, "LICENSE/x", "\ud800.css"),
-    ),
+    ],
 )
 async def test_nothing_but_the_files_of_the_folder_is_there(root: Path, ask: Ask, name: str) -> None:
     (root / "link.css").symlink_to(root.parent / "web.py")
