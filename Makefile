@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: demo test check bench torture setup
+.PHONY: demo test check bench torture conformance setup
 
 demo: setup  ## Watch a shop grow from one server to a replicated service, under load, with a ledger
 	@bin/demo
@@ -23,6 +23,9 @@ bench: setup  ## Performance beside a rival or the raw engine, as ratios
 
 torture: setup  ## The long runs: every step interrupted, thousands of cut connections
 	@$(PYTHON) -m pytest -q --torture -m torture
+
+conformance: setup  ## An edge under the public suite of tests for HTTP caches; npm brings the suite
+	@$(PYTHON) tests/conformance/run.py
 
 setup:
 	@bin/setup

@@ -240,11 +240,11 @@ async def test_when_one_origin_dies_the_other_is_asked_and_no_request_fails_but_
     async with asyncio.TaskGroup() as group:
         change = group.create_task(edge.get("/change", method="POST"))
         assert await clock.until(lambda: is_running(edge, "/change", 1), seconds=10)
-        await edge.origins.stop()
+        died = edge.origins.last["/change"]
+        await edge.origins.stop(died)
     assert (503, 1) == (change.result().status, edge.origins.asked["/change"]), "it was made twice"
 
-    for address in edge.origin_addresses:
-        await edge.origins.start(address)
+    await edge.origins.start(died)
     await edge.until_origins_are(healthy=True)
     for round_number, dead in enumerate(edge.origin_addresses):
         await edge.origins.stop(dead)

@@ -9,6 +9,7 @@ Each edge runs in a PID namespace (kit/enclosure), so that nothing survives the 
 """
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -67,6 +68,8 @@ class Origins:
     """Every request: method, path and headers."""
     running: Counter[str] = field(default_factory=Counter)
     """By path, requests that are being answered."""
+    last: dict[str, str] = field(default_factory=dict)
+    """By path, the address that was asked last."""
     open: dict[str, asyncio.Server] = field(default_factory=dict)
     _talks: dict[str, dict[asyncio.StreamWriter, asyncio.Future[None]]] = field(default_factory=dict)
 
@@ -77,7 +80,7 @@ class Origins:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             over = self._talks[address][writer] = asyncio.get_running_loop().create_future()
             with suppress(OSError, asyncio.IncompleteReadError):
-                await self._talk(reader, writer)
+                await self._talk(address, reader, writer)
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
@@ -98,7 +101,7 @@ class Origins:
                     answer.gate.set()
             await asyncio.gather(*talks.values())
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _talk(self, address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readuntil(b"\r\n\r\n"):
             first, *lines = head.decode("latin-1").split("\r\n")[:-2]
             method, path, _ = first.split(" ")
@@ -107,6 +110,7 @@ class Origins:
             if path == settings.ORIGIN_PATH:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 return
+            self.last[path] = address
             writer.write(await self._answer(method, path, headers))
             await writer.drain()
 
@@ -176,20 +180,21 @@ class Edges:
             return Got(response.status, response.headers, await response.read())
 
     async def until_origins_are(self, *, healthy: bool) -> None:
-        """Return when the edge has noticed."""
-        count = 0
+        """Return when the edge has noticed: it asks every one of them that is open, or none."""
+        paths = (f"/-/noticed-{id(self.origins)}-{number}" for number in itertools.count())
 
         async def look() -> bool:
-            nonlocal count
-            count += 1
-            path = f"/-/noticed-{id(self.origins)}-{count}"
-            return ((await self.get(path)).status == 404) is healthy
+            path = next(paths)
+            status = (await self.get(path)).status
+            asked.add(self.origins.last.get(path, ""))
+            return asked >= set(self.origins.open) if healthy else status == 503
 
-        assert await clock.until(look, seconds=20, pause_seconds=0.05)
+        asked: set[str] = set()
+        assert await clock.until(look, seconds=20, pause_seconds=0.02)
 
 
 def topology(balancers: int = 2, **cdn: Any) -> tiers.Topology:
-    """A shop with edges, in the words of the file."""
+    """A shop with an edge, or more, in the words of the file."""
     return seats.topology(sections={"balancer": {"servers": balancers}, "cdn": {"edges": 1, **cdn}})
 
 
