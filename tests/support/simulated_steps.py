@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from support import simulated_sizes
+from support import simulated_regions, simulated_sizes
 from support.simulated_world import READY, STARTING, STOPPED, Copy, Server, ServerState, World
 from tenfold.observation import snapshot
 from tenfold.planning import plan, releases, steps
@@ -276,32 +276,6 @@ class Stage:
             self.set(name, "patroni", READY)
             yield
 
-    def follow_home(self, step: steps.FollowHome) -> Moments:
-        assert self.world.primary is not None
-        for name in step.servers:
-            self.world.copies.pop(name, None)
-            self.set(name, "patroni", STARTING)
-            yield
-        for name in step.servers:
-            size = self.world.copies[self.world.primary.server].size
-            self.world.copies[name] = Copy(name, is_standby=True, is_patronis=True, size=size)
-            self.set(name, "patroni", READY)
-            yield
-
-    def move_home(self, step: steps.MoveHome) -> Moments:
-        target = [one for one in self.world.copies.values() if self.server(one.server).spec.region == step.target]
-        assert {one.server for one in target} <= set(self.world.published), "the app would not find the new primary"
-        for copy in self.world.primaries:
-            assert self.server(copy.server).spec.region == step.source
-            copy.is_fenced = True
-            yield
-            self._flush(copy.server)
-            copy.is_standby = True
-        self.world.home = step.target
-        yield
-        for copy in self.world.copies.values():
-            copy.is_fenced = False
-
     def switch_over(self, step: steps.SwitchOver) -> Moments:
         source, target = self.world.copies[step.source], self.world.copies[step.target]
         if target.is_standby:
@@ -419,8 +393,8 @@ ACTIONS: dict[type[steps.Step], Callable[[Stage, Any], Moments]] = {
     steps.ChangeSynchronous: Stage.change_synchronous,
     steps.PublishBindings: Stage.publish,
     steps.Migrate: Stage.migrate,
-    steps.FollowHome: Stage.follow_home,
-    steps.MoveHome: Stage.move_home,
+    steps.FollowHome: simulated_regions.follow_home,
+    steps.MoveHome: simulated_regions.move_home,
     steps.FormCache: Stage.form_cache,
     steps.MoveSessions: Stage.move_sessions,
     steps.DrainQueue: Stage.drain_queue,
