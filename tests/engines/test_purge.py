@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
-from support import edge_service, postgres_cluster, seats, write_database
-from tenfold import Tenfold, Transaction, errors
+from support import edge_service, edges, postgres_cluster, seats, write_database
+from tenfold import Tenfold, Transaction, bindings, cli, errors
 from tenfold.kit import clock
+from tenfold.runtime import paths
 from tenfold.sdk import counters
 from tenfold.sdk.cdn import delivery, purges
+from tenfold.topology import layout
 
 pytestmark = pytest.mark.anyio
 
@@ -249,6 +253,46 @@ async def test_a_wrong_key_is_no_acknowledgement(served: edge_service.Served) ->
         assert {"found", "200"} <= set(" ".join(other.cdn._edges.troubles.values()).split())
     assert counters.reading()["cdn.purges_unacknowledged"] > before
     await until_settled(served.cluster)  # by the one whose key is right
+
+
+async def test_a_person_purges_and_hears_who_has_forgotten(
+    served: edge_service.Served, stranger: edge_service.Visitor, tmp_path: Path
+) -> None:
+    where = paths.Paths(tmp_path / "tenfold.toml")
+    where.topology.write_text('[service]\nname = "shop"\napp = "web:app"\n')
+    where.bindings.parent.mkdir()
+
+    async def said(*words: str, key: str = edges.KEY, are_there: bool = True) -> Result:
+        nodes = [
+            bindings.EdgeNode(name=seat.server.name, host=seat.address, port=layout.PURGE_PORT) for seat in served.seats
+        ]
+        told = bindings.Bindings(
+            service=bindings.Service(name="shop"),
+            database=served.cluster.bound,
+            cdn=bindings.Cdn(nodes=tuple(nodes) if are_there else (), key=key),
+        )
+        where.bindings.write_bytes(bindings.dump(told))
+        arguments = ["--file", str(where.topology), "cdn", "purge", *words]
+        return await asyncio.to_thread(CliRunner().invoke, cli.group, arguments)
+
+    assert 1000 == await stranger.stock("thing-10") == await stranger.stock("thing-10")
+    await served.cluster.primary.script("update account set balance = 1 where name = 'thing-10'")
+    await served.cluster.until_caught_up()
+    done = await said("--tag", "stock:thing-10", "--url", "/a")
+    assert (0, "edge-1 has forgotten: tag stock:thing-10, url /a") == (done.exit_code, done.output.splitlines()[0])
+    assert 1 == await stranger.stock("thing-10") == await stranger.stock("thing-10")
+    refused = await said("--all", "--soft", key="another")
+    assert "edge-2 has not acknowledged yet (status 403" in refused.output
+    assert isinstance(refused.exception, errors.RuntimeFailure)
+    await until_settled(served.cluster)  # told again by the service, whose key is right
+    for words, are_there, reason in (
+        ((), True, "nothing to forget"),
+        (("--tag", "two words"), True, "visible ASCII"),
+        (("--all",), False, "there are no edges"),
+    ):
+        wrong = (await said(*words, are_there=are_there)).exception
+        assert isinstance(wrong, errors.BadInput)
+        assert reason in str(wrong)
 
 
 async def test_garbage_is_refused_before_anything_is_written(served: edge_service.Served) -> None:
