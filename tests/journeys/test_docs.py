@@ -88,6 +88,7 @@ async def test_the_tour_and_the_other_commands_of_the_docs_run_in_their_order() 
             await run_all(ROOT / "docs" / "control-api.md", shop.folder)
             await run_all(ROOT / "docs" / "trace.md", shop.folder, {"127.0.0.1:8080": shop.listen})
             await run_all(ROOT / "docs" / "cli.md", shop.folder)
+            await run_all(ROOT / "docs" / "resize.md", shop.folder)
             await run_all(ROOT / "docs" / "queue.md", shop.folder)
             await _run_under_tls(shop)
             output = await run_all(ROOT / "docs" / "tour.md", shop.folder, {"127.0.0.1:8080": shop.listen})
@@ -113,7 +114,18 @@ def _save_scripts(document: Path, folder: Path) -> None:
 
 
 def test_every_document_with_commands_is_run_or_says_why_not() -> None:
-    run = {"README.md", "tour.md", "sdk.md", "control-api.md", "cli.md", "deploy.md", "tls.md", "trace.md", "queue.md"}
+    run = {
+        "README.md",
+        "tour.md",
+        "sdk.md",
+        "control-api.md",
+        "cli.md",
+        "deploy.md",
+        "tls.md",
+        "trace.md",
+        "queue.md",
+        "resize.md",
+    }
     assert run == {document.name for document in DOCUMENTS if commands(document)}
 
 
