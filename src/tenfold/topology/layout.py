@@ -69,6 +69,9 @@ OUTSIDE = 0
 ORIGIN_PORT = 8081
 """The port of a balancer's private front door, where edges fetch what they do not have."""
 
+HOME_PORT = 8082
+"""The port of a balancer's private front door for requests that come from another region, to be worked on at home."""
+
 PURGE_PORT = 6083
 """The port of an edge where purges are taken; nothing else is served there."""
 
@@ -230,14 +233,17 @@ def _data_servers(topology: tiers.Topology, region: "Region") -> list[Server]:
 
 
 def database_addresses(topology: tiers.Topology, network: int, seen_from: str = "") -> tuple[str, ...]:
-    """Every address that the home region's database may have on any rung, in the order of the rungs.
+    """Every address that the database may have on any rung, in the order of the rungs, region by region.
 
-    The same as long as the home region is: what names these addresses stays right while the service grows.
-    `seen_from`: the region that asks; empty: the home region itself.
+    Whichever region is the home: what names these addresses stays right while the service grows and its home moves.
+    `seen_from`: the region that asks; empty: the first.
     """
-    region = region_named(topology, topology.home)
-    asking = region_named(topology, seen_from or topology.home).number
-    servers = (*region.servers("server", 1, ()), *region.servers("database", DATABASE_SERVERS, ()))
+    asking = region_named(topology, seen_from).number
+    servers = (
+        server
+        for region in regions(topology)
+        for server in (*region.servers("server", 1, ()), *region.servers("database", DATABASE_SERVERS, ()))
+    )
     return tuple(server.address(network, seen_from=asking) for server in servers)
 
 

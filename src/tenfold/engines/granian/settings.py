@@ -75,7 +75,7 @@ def settings(seat: engines.Seat) -> Settings:
 def database_url(seat: engines.Seat) -> str:
     """Names every address that the database may ever have: a process keeps its environment while the service grows."""
     name = seat.topology.service.name
-    hosts = layout.database_addresses(seat.topology, seat.network)
+    hosts = layout.database_addresses(seat.topology, seat.network, seat.server.region)
     return bindings.database_url(hosts, name, seat.secrets.app, name, seat.topology.database.url_scheme)
 
 
