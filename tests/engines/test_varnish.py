@@ -273,6 +273,8 @@ async def test_what_is_too_large_goes_through_and_what_is_not_used_makes_room(ed
     edge.answer("/large", PUBLIC, large)
     assert large == (await edge.get("/large")).body
     assert not await edge.is_kept("/large")
+    await edge.get("/large", {"Range": "bytes=0-9"})
+    assert "bytes=0-9" == edge.origins.seen[-1][2].get("Range"), "all of it was fetched for a part"
     before = admin.figures(edge.seat)
     for number in range(40):
         edge.answer(f"/{number}", PUBLIC, large[: 1024**2])

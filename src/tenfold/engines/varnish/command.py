@@ -11,6 +11,11 @@ INSTALL = "apt-get install varnish varnish-modules"
 XKEY = "varnish/vmods/libvmod_xkey.so"
 """What varnish-modules brings: the index by tag."""
 
+UNLOGGED = (
+    *("VCL_call", "VCL_return", "VCL_use", "Hash", "Hit", "Timestamp", "ReqAcct"),
+    *("ReqHeader", "ReqUnset", "RespHeader", "RespUnset"),
+)
+
 PARAMETERS = {
     # A response may carry many tags: 32 KiB of them. More than 8 KiB in one header is an error otherwise.
     "http_resp_hdr_len": "64k",
@@ -25,8 +30,10 @@ PARAMETERS = {
     "default_keep": "0",
     # Everything that is kept is within the memory that the topology gives.
     "shortlived": "0",
-    # Nobody reads the log of every request: it lies in a file that is written all the time.
+    # Nobody reads the log of every request. It lies in a file that is written all the time: a small one, and without
+    # what takes a quarter of the time of a hit. `param.set vsl_mask default` brings that back.
     "vsl_space": "1m",
+    "vsl_mask": ",".join(f"-{tag}" for tag in UNLOGGED),
     # Longer than the front door keeps an idle connection: it closes first.
     "timeout_idle": "30s",
     # An origin that refused a connection is tried again by the next request: it may have opened since.
