@@ -77,6 +77,8 @@ def open_front_doors(now: Situation) -> steps.Step | None:
     targets = now.missing("haproxy", now.front_doors)
     if not targets or not now.ready_web:
         return None
+    if not now.is_home and route(now.at_home):
+        return None  # what may write is sent home, and there is nobody there yet to take it
     reason = "web servers are ready; they share the public address with whoever holds it now"
     return steps.StartProcesses(targets=targets, reason=reason)
 

@@ -188,3 +188,15 @@ def test_the_revision_says_whether_there_are_edges_and_not_which(tmp_path: Path)
 
     assert one == other
     assert 3 == len({one, counted, none})
+
+
+def test_requests_that_may_write_go_to_the_balancers_of_the_home_region(tmp_path: Path) -> None:
+    regions = {"near": tiers.Region(primary=True), "far": tiers.Region()}
+    wanted = frontdoor.topology(balancer=tiers.Balancer(servers=2), regions=regions)
+
+    home, far = (render.render(frontdoor.seat(tmp_path, wanted, number))[render.CONFIGURATION] for number in (0, 2))
+
+    assert ["use_backend home if !is_safe !is_health"] == lines(far, "use_backend")
+    assert ["server balancer-1 127.64.16.10:8082", "server balancer-2 127.64.16.11:8082"] == lines(far, "server")[:2]
+    assert "use_backend home" not in home
+    assert "bind 127.64.1.10:8082" in lines(home, "bind")

@@ -91,6 +91,16 @@ class Cdn:
 
 
 @dataclass(frozen=True, slots=True)
+class Home:
+    """Where requests that may write are worked on: in the home region, whichever region they come to."""
+
+    entrance: str
+    """`address:port` of the private front door where those of other regions come in."""
+    balancers: tuple[Upstream, ...]
+    """Of the home region, as seen from here; empty: this is the home region."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the templates need."""
 
@@ -118,6 +128,8 @@ class Settings:
     """Longest path first."""
     cdn: Cdn | None
     """None: every request goes straight to a web server."""
+    home: Home | None
+    """None: there is one region."""
     groups: tuple[Group, ...]
     max_requests: int
     """Requests that this balancer gives to one server at once: its share of what the server takes."""
@@ -143,6 +155,11 @@ class Settings:
     def hold_milliseconds(self) -> int:
         """How long after its arrival a request may wait for a usable server."""
         return round(self.request_seconds * 800)
+
+    @property
+    def home_seconds(self) -> int:
+        """How long the home region may take to answer: as long as it gives a request itself, and the way."""
+        return round(self.request_seconds) + 2
 
     @property
     def stop_seconds(self) -> int:
@@ -214,6 +231,7 @@ def of(seat: engines.Seat) -> Settings:
         sticky_key=_sticky_key(seat.secrets) if topology.is_sticky and topology.balancer else "",
         routes=tuple(sorted(balancer.route, key=lambda route: (-len(route.path), route.path))),
         cdn=_cdn(seat),
+        home=_home(seat),
         groups=groups(seat),
         max_requests=-(-topology.web.max_requests * WAITING_SHARE // balancer.servers),
         request_seconds=topology.service.request_seconds,
@@ -234,6 +252,20 @@ def _cdn(seat: engines.Seat) -> Cdn | None:
         origin=f"{seat.address}:{layout.ORIGIN_PORT}",
         cookie=f"{seat.topology.service.name}-edge",
         paths=cdn.counted_paths,
+    )
+
+
+def _home(seat: engines.Seat) -> Home | None:
+    topology, own = seat.topology, seat.server
+    if not topology.has_regions:
+        return None
+    others = seat.layout.of(topology.home).balancers if own.region != topology.home else ()
+    port = layout.HOME_PORT
+    return Home(
+        entrance=f"{seat.address}:{port}",
+        balancers=tuple(
+            Upstream(one.name, f"{one.address(seat.network, seen_from=own.region_number)}:{port}") for one in others
+        ),
     )
 
 

@@ -12,8 +12,8 @@ from tenfold.topology import layout, tiers
 from tenfold.wan import network
 
 CROSSING = {
-    "server": (layout.PORTS["postgres"], layout.ORIGIN_PORT),
-    "balancer": (layout.ORIGIN_PORT,),
+    "server": (layout.PORTS["postgres"], layout.HOME_PORT),
+    "balancer": (layout.HOME_PORT,),
     "edge": (layout.PURGE_PORT,),
     "queue": (layout.PORTS["nats"],),
     "database": (layout.PORTS["postgres"], layout.PORTS["patroni"]),
