@@ -80,7 +80,7 @@ async def test_a_query_without_a_network_can_be_answered_the_name_servers_own_re
 async def test_answers_follow_the_health_of_regions_and_without_a_healthy_one_all_are_answered(
     server: NameServer,
 ) -> None:
-    """Within two seconds on a quiet machine (benchmarks/dns.py); here only that it happens, whatever has failed."""
+    """Within two seconds on a quiet machine (benchmarks/name_server.py); here only that it happens, whatever has failed."""
     assert SEOUL == (await server.ask("203.0.113.0/24")).addresses
     server.doors["seoul"].is_ready = False
     await becomes(server, VIRGINIA, "203.0.113.0/24")
