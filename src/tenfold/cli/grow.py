@@ -8,8 +8,8 @@ import click
 
 from tenfold import errors
 from tenfold.cli import apply, output, project, words
-from tenfold.runtime import paths
-from tenfold.topology import edit, load, rungs
+from tenfold.runtime import paths, records
+from tenfold.topology import edit, load, rungs, tiers
 
 
 @click.command()
@@ -34,7 +34,7 @@ def grow(ctx: click.Context, rung: str | None, skip: tuple[str, ...], yes: bool)
 def shrink(ctx: click.Context, rung: str | None, yes: bool) -> None:
     """Go back down a rung, live. Example: tenfold shrink --to single --yes"""
     where = project.where(ctx)
-    topology = load.parse(project.text(where), str(where.topology))
+    topology = _now(where)
     road = rungs.descend(topology, rungs.named(rung) if rung else None)
     _say_notes(road.notes)
     project.run(_walk(where, road.rungs, (), yes))
@@ -47,14 +47,19 @@ async def _walk(where: paths.Paths, road: tuple[rungs.Rung, ...], skipped: tuple
         output.console.print(f"Nothing to do: tenfold.toml is on rung {rung.number}, {rung.name}.")
     for rung in road:
         output.console.rule(f"{rung.number}. {rung.name}: {rung.adds}")
-        text = project.text(where)
-        changed = edit.apply(text, rungs.edits(load.parse(text, str(where.topology)), rung, skipped))
+        changed = edit.apply(project.text(where), rungs.edits(_now(where), rung, skipped))
         started = time.monotonic()
         await apply.shown(where, changed, yes, is_climb=True)
         await _verify(where)
         output.console.print(
             f"now on rung {rung.number}, [bold]{rung.name}[/], after {time.monotonic() - started:.1f} s"
         )
+
+
+def _now(where: paths.Paths) -> tiers.Topology:
+    """The file's topology, with the numbers of servers that autoscaling has decided on."""
+    topology = load.parse(project.text(where), str(where.topology))
+    return topology.decided(records.Store.open(where.records).records.decided) if where.records.exists() else topology
 
 
 async def _verify(where: paths.Paths) -> None:

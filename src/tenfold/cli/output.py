@@ -87,6 +87,8 @@ def status(body: Json) -> None:
         console.print(line)
     is_narrow = console.width < 70
     console.print(screen.table(screen.servers(body), console.width) if is_narrow else _servers(body))
+    for one in body.get("scaling", ()):  # an older version's runtime has none
+        console.print(_scaling(one), soft_wrap=True)
     for one in body["conditions"]:
         colour = "red" if one["severity"] == "error" else "yellow"
         console.print(f"[{colour}]! {escape(one['text'])}[/]", soft_wrap=True)
@@ -104,6 +106,14 @@ def event(one: events.Event) -> None:
     console.print(f"[dim]{at}[/] {screen.MARKS.get(one.kind, '·')} ", end="")
     console.print(text, style=screen.LEVELS[one.level] or None, markup=False, end="", soft_wrap=True)
     console.print(f"[dim]{took}[/]")
+
+
+def _scaling(one: Json) -> str:
+    """How many servers a tier has, may have, and why it has as many."""
+    why = f"; last: {one['reason']}" if one["reason"] else ""
+    now = f", now {one['load']}" if one["load"] else ""
+    bounds = f"{one['servers']} servers ({one['min']} to {one['max']})"
+    return f"[dim]{escape(one['tier'])} follows the load: {bounds}{escape(now + why)}[/]"
 
 
 def _certificate(found: Json | None) -> None:

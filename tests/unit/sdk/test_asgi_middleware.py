@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import logging
 import time
 
@@ -283,6 +284,41 @@ async def test_one_request_too_many_is_answered_503_early() -> None:
     assert "Overloaded" == json.loads(third.body)["title"], "at once, not at its deadline"
     assert "1" == third.header(b"retry-after")
     assert 200 == health.status
+
+
+async def test_where_others_are_on_their_way_requests_wait_for_a_place_up_to_a_bound() -> None:
+    place = asyncio.Event()
+
+    async def held(scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        if scope["path"] == "/held":
+            await place.wait()
+        await asgi.answer(send)
+
+    async with asgi.opened(held, max_requests=1, most_waiting=2) as app:
+        tracker = app.service.inflight
+        first = asyncio.create_task(asgi.get(app, "/held"))
+        await asgi.until(lambda: len(tracker.working) == 1)
+        others = [asyncio.create_task(asgi.get(app)) for _ in range(2)]
+        await asgi.until(lambda: len(tracker.door) == 2)
+        refused = await asgi.get(app)
+        place.set()
+        answered = await asyncio.gather(first, *others)
+
+    assert (503, "full", "1") == (refused.status, refused.header(b"tenfold-refused"), refused.header(b"retry-after"))
+    assert [200, 200, 200] == [one.status for one in answered]
+    assert (0, 0) == (len(tracker.door), tracker.door.granted)
+
+
+async def test_a_request_that_waited_for_half_of_its_time_is_refused() -> None:
+    async with asgi.opened(hanging, max_requests=1, most_waiting=2, request_seconds=0.02) as app:
+        first = asyncio.create_task(asgi.get(app))
+        await asgi.until(lambda: len(app.service.inflight.working) == 1)
+        app.service.inflight.working.copy().pop().expires = math.inf
+        refused = await asgi.get(app)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+    assert (503, "full") == (refused.status, refused.header(b"tenfold-refused"))
 
 
 async def test_requests_that_wait_for_a_primary_leave_room_for_reads_and_are_bounded_still() -> None:
