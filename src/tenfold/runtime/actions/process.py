@@ -6,11 +6,15 @@ from collections.abc import Iterable
 
 from tenfold import engines
 from tenfold.engines.patroni import admin as patroni
+from tenfold.kit import clock
 from tenfold.planning import steps
 from tenfold.runtime import following, publish, seats, supervise
 from tenfold.runtime.actions import balancer, cache, edge, naming, network, puts
 from tenfold.runtime.actions.stage import Stage
 from tenfold.topology import layout
+
+ELECTION_SECONDS = 30.0
+"""How long Patroni may take to promote one of its databases: the time that a dead leader's key lives, and a little."""
 
 WITH_DATA = ("postgres", "patroni", "valkey", "nats")
 """Engines whose files outlive them: how they were started last says what the files are."""
@@ -27,6 +31,13 @@ async def start(stage: Stage, step: steps.StartProcesses) -> None:
         await patroni.resume(stage.seat(databases[0], "patroni"))
     leaving = _leaving(stage)
     await stage.start((_seat(stage, server, name) for server, name in step.targets), as_before=leaving)
+    if databases:
+        await clock.until(lambda: _has_primary(stage), seconds=ELECTION_SECONDS, pause_seconds=0.2)
+
+
+async def _has_primary(stage: Stage) -> bool:
+    """What comes after Patroni's databases depends on which of them it promotes: ready replicas are not enough."""
+    return (await stage.observer.snapshot(stage.seats)).primary is not None
 
 
 def _seat(stage: Stage, server: str, name: str) -> engines.Seat:
