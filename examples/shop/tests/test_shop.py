@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tenfold import Tenfold
-from tenfold.testing import Simulate
+from tenfold.testing import Cdn, Simulate
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +35,21 @@ async def test_an_order_takes_the_cart(customer: httpx.AsyncClient) -> None:
     assert placed["total_cents"] == 2 * 1400
     assert (await customer.get("/api/cart")).json()["items"] == []
     assert [one["id"] for one in (await customer.get("/api/orders")).json()["orders"]] == [placed["id"]]
+
+
+async def test_an_order_lets_edges_forget_what_was_ordered(customer: httpx.AsyncClient, cdn: Cdn) -> None:
+    ordered = (await customer.get("/api/cart")).json()["items"][0]["product_id"]
+    page = await customer.get(f"/api/products/{ordered}")
+    assert page.headers["surrogate-key"] == f"product:{ordered}"
+    await order(customer)
+    assert cdn.purged_tags == {f"product:{ordered}"}
+
+
+async def test_a_page_names_files_that_may_be_kept_for_ever(client: httpx.AsyncClient, tf: Tenfold) -> None:
+    style = tf.cdn.url("shop.css")
+    assert style in (await client.get("/")).text
+    assert "immutable" in (await client.get(style)).headers["cache-control"]
+    assert "cdn-cache-control" not in (await client.get("/")).headers, "it shows who is logged in"
 
 
 @pytest.mark.parametrize("committed", [True, False])

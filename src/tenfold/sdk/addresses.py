@@ -36,7 +36,9 @@ def database(urls: Sequence[str]) -> bindings.Database:
 
 def cache(urls: Sequence[str]) -> bindings.Cache:
     """One Valkey, or the servers of one cluster. Raises BadBindings, whose message never holds the address."""
-    parsed = [_parse_cache(number, url) for number, url in enumerate(urls, 1)]
+    parsed = [
+        _parse_server("cache", number, url, ("valkey", "redis"), CACHE_FORM) for number, url in enumerate(urls, 1)
+    ]
     first = parsed[0]
     for number, other in enumerate(parsed, 1):
         if (other.username, other.password) != (first.username, first.password):
@@ -56,7 +58,7 @@ def cache(urls: Sequence[str]) -> bindings.Cache:
 
 def queue(urls: Sequence[str]) -> bindings.Queue:
     """One NATS server, or those of one cluster. Raises BadBindings, whose message never holds the address."""
-    parsed = [_parse_queue(number, url) for number, url in enumerate(urls, 1)]
+    parsed = [_parse_server("queue", number, url, ("nats",), QUEUE_FORM) for number, url in enumerate(urls, 1)]
     first = parsed[0]
     for number, other in enumerate(parsed, 1):
         if (other.username, other.password) != (first.username, first.password):
@@ -78,9 +80,9 @@ def queue(urls: Sequence[str]) -> bindings.Queue:
 
 def cdn(urls: Sequence[str], static: str) -> bindings.Cdn:
     """Edges with one key, and a folder of static files. Raises BadBindings, whose message never holds the address."""
-    parsed = [_parse_edge(number, url) for number, url in enumerate(urls, 1)]
-    if len({one.password for one in parsed}) > 1:
-        raise errors.BadBindings("Tenfold(cdn=...): several keys found, one for all edges expected")
+    parsed = [_parse_server("cdn", number, url, ("edge",), EDGE_FORM) for number, url in enumerate(urls, 1)]
+    if len({one.password for one in parsed}) > 1 or not all(one.password for one in parsed):
+        raise errors.BadBindings(f"Tenfold(cdn=...): no key or several found, one for all edges expected: {EDGE_FORM}")
     return bindings.Cdn(
         nodes=tuple(
             bindings.EdgeNode(name=f"{_host(one)}:{one.port or 6083}", host=_host(one), port=one.port or 6083)
@@ -91,36 +93,15 @@ def cdn(urls: Sequence[str], static: str) -> bindings.Cdn:
     )
 
 
-def _parse_edge(number: int, url: str) -> SplitResult:
+def _parse_server(option: str, number: int, url: str, schemes: Sequence[str], form: str) -> SplitResult:
+    """An address that is a server and nothing more."""
     try:
         parsed = urlsplit(url)
-        is_complete = parsed.scheme == "edge" and all((parsed.hostname, parsed.password)) and parsed.port != 0
+        is_complete = parsed.scheme in schemes and bool(parsed.hostname) and parsed.port != 0
     except ValueError:  # its text holds the address: not for a message
         is_complete = False
     if not is_complete or parsed.path.strip("/") or parsed.query:
-        raise errors.BadBindings(f"Tenfold(cdn=...): address {number}: another form found, {EDGE_FORM} expected")
-    return parsed
-
-
-def _parse_queue(number: int, url: str) -> SplitResult:
-    try:
-        parsed = urlsplit(url)
-        is_complete = parsed.scheme == "nats" and bool(parsed.hostname) and parsed.port != 0
-    except ValueError:  # its text holds the address: not for a message
-        is_complete = False
-    if not is_complete or parsed.path.strip("/") or parsed.query:
-        raise errors.BadBindings(f"Tenfold(queue=...): address {number}: another form found, {QUEUE_FORM} expected")
-    return parsed
-
-
-def _parse_cache(number: int, url: str) -> SplitResult:
-    try:
-        parsed = urlsplit(url)
-        is_complete = parsed.scheme in ("valkey", "redis") and bool(parsed.hostname) and parsed.port != 0
-    except ValueError:  # its text holds the address: not for a message
-        is_complete = False
-    if not is_complete or parsed.path.strip("/") or parsed.query:
-        raise errors.BadBindings(f"Tenfold(cache=...): address {number}: another form found, {CACHE_FORM} expected")
+        raise errors.BadBindings(f"Tenfold({option}=...): address {number}: another form found, {form} expected")
     return parsed
 
 

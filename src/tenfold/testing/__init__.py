@@ -19,12 +19,13 @@ for, but where a `tenfold.toml` is found the environment is made ready for the a
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tenfold.testing.cdn import Cdn as Cdn
     from tenfold.testing.run import FreshDatabase as FreshDatabase
     from tenfold.testing.simulate import Simulate as Simulate
 
-__all__ = ["FreshDatabase", "Simulate"]
+__all__ = ["Cdn", "FreshDatabase", "Simulate"]
 
-_HOMES = {"FreshDatabase": "tenfold.testing.run", "Simulate": "tenfold.testing.simulate"}
+_HOMES = {"Cdn": "tenfold.testing.cdn", "FreshDatabase": "tenfold.testing.run", "Simulate": "tenfold.testing.simulate"}
 
 
 def __getattr__(name: str) -> Any:
