@@ -3,6 +3,7 @@ leaderships away before they stop, and let nobody in without a password."""
 
 import gc
 import signal
+import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -126,6 +127,7 @@ async def test_they_agree_on_a_leader_and_say_what_they_hold(three: nats_servers
     async with as_app(three) as client:
         await make(client, "facts", max_bytes=1024**2)
         await client.jetstream().add_consumer("facts", durable_name="mailer", ack_policy=api.AckPolicy.EXPLICIT)
+        began = time.time()
         await publish(client, "facts", 5)
         seats = [one.seat for one in three.servers]
         told = [one for seat in seats if (one := await admin.facts(seat))]
@@ -136,6 +138,7 @@ async def test_they_agree_on_a_leader_and_say_what_they_hold(three: nats_servers
 
         stream = next(one for one in await admin.streams(seats) if one.name == "facts")
         assert (5, 2) == (stream.messages, len(stream.followers))
+        assert began - 0.1 <= stream.oldest_at <= time.time() + 0.1
         assert [("mailer", 5, 0)] == [(one.name, one.waiting, one.unacknowledged) for one in stream.consumers]
 
 

@@ -5,7 +5,8 @@ and again, for autoscaling, and of the queue servers as well.
 """
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import asyncpg
@@ -60,6 +61,15 @@ async def look(places: seats.Seats, primary: str) -> Backlog:
     return Backlog(int(row[0]), float(row[1]), int(row[2]))
 
 
+async def look_everywhere(places: seats.Seats, primary: str) -> Backlog:
+    """The same, with what waits on the queue servers. One that does not answer says nothing.
+
+    They do not say since when the first that waits does; the first that is not settled has come before it.
+    """
+    found, (waiting, oldest) = await asyncio.gather(look(places, primary), _on_queue_servers(places))
+    return Backlog(found.waiting + waiting, max(found.oldest_seconds, oldest), found.dead_letters)
+
+
 WATCH = """
 select pg_is_in_recovery(),
        (select count(*) from tenfold.delivery where available_at <= now()),
@@ -95,7 +105,7 @@ class Watch:
         try:
             async with asyncio.timeout(2 * WATCH_SECONDS):
                 row = await self._ask(places)
-                waiting = await _on_queue_servers(places)
+                waiting, _ = await _on_queue_servers(places)
         except (*connection.LOST, errors.TenfoldError):
             await self.close()
             return None
@@ -129,9 +139,17 @@ class Watch:
         return None
 
 
-async def _on_queue_servers(places: seats.Seats) -> int:
+def waiting_in(streams: Iterable[nats.Stream], now: float) -> tuple[int, float]:
+    """How many messages wait in them, and for how many seconds the first that is not settled has been there, where any
+    waits."""
+    found = [(sum(one.waiting for one in stream.consumers), stream.oldest_at) for stream in streams]
+    oldest = (now - at for count, at in found if count and at)
+    return sum(count for count, _ in found), max(0.0, *oldest, 0.0)
+
+
+async def _on_queue_servers(places: seats.Seats) -> tuple[int, float]:
     servers = places.wanted.running("nats")
     if not servers:
-        return 0
+        return 0, 0.0
     streams = await nats.streams([places.seat(one.name, "nats") for one in servers])
-    return sum(consumer.waiting for stream in streams for consumer in stream.consumers)
+    return waiting_in(streams, time.time())

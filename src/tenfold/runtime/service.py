@@ -307,7 +307,7 @@ class Runtime:
         if snapshot.primary is None or not snapshot.is_migrated:
             return ()
         try:
-            return tuple(backlog.troubles(await backlog.look(self.seats, snapshot.primary.server)))
+            return tuple(backlog.troubles(await backlog.look_everywhere(self.seats, snapshot.primary.server)))
         except errors.EngineFailed:
             return ()
 

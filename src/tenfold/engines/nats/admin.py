@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tenfold import engines, errors
@@ -35,6 +36,8 @@ class Stream:
     leader: str
     """The server that leads it; empty: nobody does just now."""
     messages: int
+    oldest_at: float
+    """When the first message came that is still in it, as `time.time()` has it; 0: there is none."""
     stored_bytes: int
     followers: tuple[str, ...]
     """The other servers that hold it and keep up."""
@@ -99,10 +102,19 @@ def _stream(told: Mapping[str, Any], seat: engines.Seat) -> Stream:
         name=told["name"],
         leader=group.get("leader", ""),
         messages=told["state"]["messages"],
+        oldest_at=_time(told["state"].get("first_ts", "")) if told["state"]["messages"] else 0.0,
         stored_bytes=told["state"]["bytes"],
         followers=tuple(one["name"] for one in replicas if one.get("current") and not one.get("offline")),
         consumers=tuple(_consumer(one, seat) for one in told.get("consumer_detail") or ()),
     )
+
+
+def _time(text: str) -> float:
+    """A time as NATS writes it; 0 when it says none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _consumer(told: Mapping[str, Any], seat: engines.Seat) -> Consumer:
