@@ -89,6 +89,9 @@ def status(body: Json) -> None:
     console.print(screen.table(screen.servers(body), console.width) if is_narrow else _servers(body))
     for one in body.get("scaling", ()):  # an older version's runtime has none
         console.print(_scaling(one), soft_wrap=True)
+    for one in body.get("wan", ()):
+        state = "[red]cut[/]" if one["is_cut"] else f"{gauges.milliseconds(one['delay_milliseconds'])} each way"
+        console.print(f"[dim]{escape(one['name'])}:[/] {state}")
     for one in body["conditions"]:
         colour = "red" if one["severity"] == "error" else "yellow"
         console.print(f"[{colour}]! {escape(one['text'])}[/]", soft_wrap=True)
@@ -128,8 +131,12 @@ def _servers(body: Json) -> Table:
     for column in ("server", "address", "power", "process", "state", "role", *(("pid",) if is_wide else ())):
         table.add_column(column, no_wrap=True)
     table.add_column("note", overflow="fold")
-    for server in body["servers"]:
-        first = (_name(server, body), server["address"], _coloured(server["state"]))
+    region = None
+    for server in screen.by_region(body):
+        if len(body.get("regions", ())) > 1 and server["region"] != region:
+            region = server["region"]
+            table.add_row(*_region(region, body), *([""] * (5 + is_wide)))
+        first = (server["name"], server["address"], _coloured(server["state"]))
         if not server["processes"]:
             table.add_row(*first)
         for one in server["processes"]:
@@ -139,9 +146,12 @@ def _servers(body: Json) -> Table:
     return table
 
 
-def _name(server: Json, body: Json) -> str:
-    is_alone = len({one["region"] for one in body["servers"]}) == 1
-    return str(server["name"]) if is_alone else f"{server['name']} ({server['region']})"
+def _region(name: str, body: Json) -> tuple[str, str]:
+    """A region's name and its front door; what is between regions has neither."""
+    found = next((one for one in body["regions"] if one["name"] == name), None)
+    if found is None:
+        return f"[bold]{escape(name) or 'between regions'}[/]", ""
+    return f"[bold]{escape(name)}{', home' if found['is_home'] else ''}[/]", found["listen"]
 
 
 def _role(one: Json, server: Json) -> str:

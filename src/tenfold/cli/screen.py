@@ -4,7 +4,7 @@ Drawn by `watch` once a second. What does not fit is left out from the bottom an
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -82,8 +82,19 @@ def totals(body: Json, rates: Sequence[float], width: int) -> list[Text]:
 
 def servers(body: Json) -> list[Json]:
     """One row a server, in the order in which a request meets their tiers."""
-    ordered = sorted(body["servers"], key=lambda one: TIERS.index(one["tier"]) if one["tier"] in TIERS else len(TIERS))
-    return [_row(one, body) for one in ordered]
+    order = {name: number for number, name in enumerate(TIERS)}
+    ordered = sorted(body["servers"], key=lambda one: order.get(one["tier"], len(order)))
+    return [_row(one, body) for one in sorted(ordered, key=_region_number(body))]
+
+
+def by_region(body: Json) -> list[Json]:
+    """The servers, those of one region after those of another."""
+    return sorted(body["servers"], key=_region_number(body))
+
+
+def _region_number(body: Json) -> Callable[[Json], int]:
+    order = {one["name"]: number for number, one in enumerate(body.get("regions", ()))}
+    return lambda server: order.get(server["region"], len(order))
 
 
 def event(one: Json, width: int) -> Text:

@@ -33,10 +33,23 @@ def status(
         "is_synchronous": snapshot.is_synchronous,
         "told": dataclasses.asdict(snapshot.told),
         "releases": dataclasses.asdict(snapshot.released),
+        "regions": [_region(name, snapshot, topology) for name in topology.regions],
         "servers": [_server(one, snapshot, layout.layout(topology)) for one in snapshot.servers],
         "missing": [one.name for one in layout.layout(topology).servers if snapshot.server(one.name) is None],
         "balancers": [dataclasses.asdict(one) for one in snapshot.balancers],
         "events": [_event(one) for one in list(journal.recent)[-MOST_EVENTS:]],
+    }
+
+
+def _region(name: str, snapshot: snapshots.Snapshot, topology: tiers.Topology) -> Json:
+    service = layout.as_in(topology, name, snapshot.network).service
+    told = snapshot.of(name, is_home=name == topology.home).told
+    return {
+        "name": name,
+        "is_home": name == topology.home,
+        "listen": service.listen,
+        "url": service.url,
+        "told": dataclasses.asdict(told),
     }
 
 
