@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from support import asgi
 from tenfold.sdk.asgi import door
 
 pytestmark = pytest.mark.anyio
@@ -11,8 +12,7 @@ pytestmark = pytest.mark.anyio
 
 async def _waiting(one: door.Door, count: int) -> list["asyncio.Task[bool]"]:
     tasks = [asyncio.create_task(one.wait(60.0)) for _ in range(count)]
-    while len(one) < count:
-        await asyncio.sleep(0)
+    await asgi.until(lambda: len(one) == count)
     return tasks
 
 
