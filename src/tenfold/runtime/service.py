@@ -273,6 +273,7 @@ class Runtime:
         async with self._change():
             records = self.store.records.servers.values()
             servers = [one.spec.name for one in records if layout.region_of(one.spec, self.topology) == name]
+            self.supervisor.expect_no_more(servers, "patroni")
             await asyncio.gather(*(self.supervisor.cut_server(server, "killed") for server in servers))
             if name != self.topology.home:
                 return {"killed": name, "home": self.topology.home, "steps": 0}

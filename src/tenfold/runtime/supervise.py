@@ -94,6 +94,17 @@ class Supervisor:
         if former == "on":
             self.journal.say("server_cut", f"server {name} has no power", subject=name)
 
+    def expect_no_more(self, servers: Iterable[str], process_name: str) -> None:
+        """Nobody starts this process on these servers again by himself: only a step of a plan does.
+
+        A former primary of a lost home must be told first whom to follow, or it elects itself.
+        """
+        for name in servers:
+            record = self.store.server(name).processes.get(process_name)
+            if record is not None:
+                record.is_expected = False
+        self.store.save()
+
     async def remove_server(self, name: str) -> None:
         """Stop a server for good and delete what it holds. Twice is once."""
         if name not in self.store.records.servers:
