@@ -405,4 +405,4 @@ async def test_a_run_that_is_killed_leaves_nothing_running_and_the_next_cleans_u
 
 async def test_the_shop_passes_its_own_tests() -> None:
     ended = await inner_pytest.run(project.ROOT / "examples" / "shop")
-    assert (0, 6) == (ended.code, len(ended.tests("PASSED"))), ended.output
+    assert (0, 8) == (ended.code, len(ended.tests("PASSED"))), ended.output
