@@ -7,6 +7,16 @@ import pytest
 from tenfold.traffic import ledger, report, summary
 
 
+def test_what_was_refused_for_want_of_capacity_is_counted_apart() -> None:
+    found = report.Report()
+    found.add(request(reason=ledger.OVERLOADED, status=503))
+    found.add(request(reason="status", status=503))
+
+    assert (2, 1, 1) == (found.requests, found.failed, found.refused)
+    assert 1 == found.to_dict()["refused"]
+    assert any(line.startswith("refused      1 ") for line in summary.report_lines(found))
+
+
 def request(**changes: object) -> ledger.Request:
     known: dict[str, object] = {
         "session": "1.0", "name": "look", "method": "GET", "path": "/", "trace": "t", "intended": 0.0, "sent": 0.0,
