@@ -106,7 +106,7 @@ async def running(folder: Path, wanted: tiers.Topology) -> AsyncIterator[NameSer
         doors = {"seoul": Door(), "virginia": Door()}
         host, _, port = HOME_DOOR.rpartition(":")
         await doors["seoul"].open(host, int(port))
-        await doors["virginia"].open(far, layout.ORIGIN_PORT)
+        await doors["virginia"].open(far, layout.HOME_PORT)
         server = NameServer(site, doors)
         try:
             for seat in (server.georoute, server.powerdns):

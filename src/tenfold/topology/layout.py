@@ -260,8 +260,12 @@ def front_door(topology: tiers.Topology, region: str, network: int) -> str:
 
 
 def as_in(topology: tiers.Topology, region: str, network: int) -> tiers.Topology:
-    """The topology as this region has it, with the address of its front door."""
+    """The topology as this region has it, with the addresses of its front door and of the other regions'."""
     own = topology.of(region)
+    if topology.has_regions:  # asked again, it would take this region's front door for the first one's
+        doors = {name: front_door(topology, name, network) for name in topology.regions}
+        known = {name: one.model_copy(update={"listen": doors[name]}) for name, one in topology.regions.items()}
+        own = own.model_copy(update={"regions": known})
     if region not in topology.regions or own.service.listen:
         return own
     return own.model_copy(update={"service": topology.service.at(front_door(topology, region, network))})

@@ -123,7 +123,7 @@ class Dns(Section):
     servers: int = Field(default=2, ge=1, le=4)
     """Name servers of each region; with two, one may die."""
     listen: tuple[str, ...] = Field(default=(), strict=False)
-    """Public `address:port`, UDP and TCP, one for each server of the region; empty: their private addresses alone."""
+    """Public `address:port`, UDP and TCP, one a server, region by region; empty: their private addresses alone."""
     life_seconds: units.Seconds = Field(default=5.0, alias="ttl", ge=1, le=86400)
     """How long resolvers may keep an answer: `"5s"` in the file. So long a client may call a region that is gone."""
     maxmind: str = ""

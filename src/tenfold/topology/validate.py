@@ -95,7 +95,7 @@ def ensure_dns(topology: tiers.Topology) -> Iterator[Problem]:
     if not topology.service.domain:
         advice = 'add domain = "shop.example" to [service], or remove [dns]'
         yield Problem("service.domain", "nothing with [dns]", "the name that is answered", advice)
-    listen, servers = topology.dns.listen, topology.dns.servers
+    listen, servers = topology.dns.listen, topology.dns.servers * len(topology.regions)
     if listen and len(listen) != servers:
         found = f"{len(listen)} {'address' if len(listen) == 1 else 'addresses'} for {servers} name servers"
         yield Problem("dns.listen", found, f"{servers}, one for each, or none", "name servers do not share addresses")

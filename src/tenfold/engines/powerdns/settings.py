@@ -57,9 +57,11 @@ def zone_of(seat: engines.Seat) -> zone.Zone:
 
 
 def _public(topology: tiers.Topology, server: layout.Server) -> tuple[str, ...]:
-    dns = topology.of(server.region).dns
-    listen = dns.listen if dns else ()
-    return listen[server.number - 1 : server.number]
+    """Its place in `dns.listen`: those of the first region come first."""
+    if topology.dns is None:
+        return ()
+    place = (server.region_number - 1) * topology.dns.servers + server.number - 1
+    return topology.dns.listen[place : place + 1]
 
 
 def _region(seat: engines.Seat, name: str, region: tiers.Region) -> zone.Region:
@@ -84,4 +86,4 @@ def _checks(seat: engines.Seat, region: str) -> tuple[zone.Check, ...]:
         )
     doors = seat.layout.of(region).running("haproxy")
     asking = seat.server.region_number
-    return tuple(zone.Check(one.address(seat.network, seen_from=asking), layout.ORIGIN_PORT) for one in doors)
+    return tuple(zone.Check(one.address(seat.network, seen_from=asking), layout.HOME_PORT) for one in doors)
