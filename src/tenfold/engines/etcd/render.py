@@ -2,19 +2,13 @@
 
 from collections.abc import Mapping
 
-import jinja2
-
 from tenfold import engines
+from tenfold.engines import templates
 from tenfold.engines.etcd import settings
 
 FILE = "etcd.yaml"
 
-_templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("tenfold.engines.etcd"),
-    undefined=jinja2.StrictUndefined,
-    keep_trailing_newline=True,
-    autoescape=False,  # noqa: S701 - a configuration file, not HTML
-)
+_templates = templates.of("etcd")
 
 
 def render(seat: engines.Seat) -> Mapping[str, str]:

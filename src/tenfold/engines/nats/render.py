@@ -3,19 +3,13 @@
 import dataclasses
 from collections.abc import Mapping
 
-import jinja2
-
 from tenfold import engines
+from tenfold.engines import templates
 from tenfold.engines.nats import settings
 
 FILE = "nats.conf"
 
-_templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("tenfold.engines.nats"),
-    undefined=jinja2.StrictUndefined,
-    keep_trailing_newline=True,
-    autoescape=False,  # noqa: S701 - a configuration file, not HTML
-)
+_templates = templates.of("nats")
 
 
 def render(seat: engines.Seat) -> Mapping[str, str]:

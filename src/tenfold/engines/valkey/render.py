@@ -4,19 +4,13 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 
-import jinja2
-
 from tenfold import engines
+from tenfold.engines import templates
 from tenfold.engines.valkey import settings
 
 FILE = "valkey.conf"
 
-_templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("tenfold.engines.valkey"),
-    undefined=jinja2.StrictUndefined,
-    keep_trailing_newline=True,
-    autoescape=False,  # noqa: S701 - a configuration file, not HTML
-)
+_templates = templates.of("valkey")
 
 
 def render(seat: engines.Seat) -> Mapping[str, str]:
