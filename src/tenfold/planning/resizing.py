@@ -40,6 +40,8 @@ def waiting(now: Situation) -> str:
     """Why databases stay as they are though they should change, in words; empty: they do not."""
     names = [node.server for node in _outdated(now)]
     away = _away(now)
+    if names and (far := _fewer_elsewhere(now)):
+        return f"the databases keep their connections: those on {', '.join(far)}, which follow them, have fewer"
     if now.primary is None or not names or not away:
         return ""
     return f"the database on {', '.join(names)} keeps its memory and connections until {', '.join(away)} follows again"
@@ -48,6 +50,8 @@ def waiting(now: Situation) -> str:
 def _next_restart(now: Situation) -> steps.Step | None:
     primary, outdated = now.primary, _outdated(now)
     if primary is None or not outdated or not now.has_settled or _away(now) or _has_leaving_follower(now):
+        return None
+    if _fewer_elsewhere(now):
         return None
     if primary in outdated and _lowers(now, primary):
         return _restart_primary(now, primary)
@@ -93,6 +97,12 @@ def _has_leaving_follower(now: Situation) -> bool:
     return any(
         one.role == "standby" and one.is_reachable and one.server not in now.homes for one in now.there.databases
     )
+
+
+def _fewer_elsewhere(now: Situation) -> list[str]:
+    """Databases of other regions that would stop to follow a primary with the wanted connections."""
+    nodes = (node for other in now.everywhere.values() if other.region != now.region for node in other.there.databases)
+    return [node.server for node in nodes if 0 < node.max_connections < now.topology.database.max_connections]
 
 
 def _switch_over(now: Situation, primary: snapshot.DatabaseNode) -> steps.Step | None:
