@@ -9,9 +9,6 @@ from tenfold import errors
 from tenfold import zone as zones
 from tenfold.controllers import georoute
 
-MAPPED_BITS = 96
-"""How much longer prefixes of IPv4 networks are in a file that holds IPv6."""
-
 
 def load(path: Path) -> georoute.Locate:
     """The file as a function. All of it is read now: no answer waits for a disk. Raises BadBindings."""
@@ -22,8 +19,15 @@ def load(path: Path) -> georoute.Locate:
             f"{path}: {error} found, a MaxMind file (City) expected; put one there, or remove dns.maxmind"
         ) from error
 
+    knows_six = reader.metadata().ip_version == 6
+
     def locate(address: georoute.Address) -> georoute.Found | None:
-        record, bits = reader.get_with_prefix_len(address)
+        if address.version == 6 and not knows_six:
+            return None
+        try:
+            record, bits = reader.get_with_prefix_len(address)
+        except maxminddb.InvalidDatabaseError:
+            return None  # damaged just there
         place = record.get("location") if isinstance(record, dict) else None
         if not isinstance(place, dict):
             return None
