@@ -1,4 +1,4 @@
-"""Makes small files in MaxMind's form (MaxMind DB File Format Specification, version 2.0, IPv4), for what reads them."""
+"""Makes small files in MaxMind's form (MaxMind DB File Format Specification 2.0, IPv4), for what reads them."""
 
 import ipaddress
 import struct
