@@ -57,7 +57,7 @@ def locate() -> Path | None:
 def command(seat: engines.Seat) -> engines.Command:
     """The manager process, which compiles and starts the one that serves. Raises EngineMissing.
 
-    It ends when the VCL does not compile; a serving process that dies is started again by it, empty.
+    The compiler takes a second, and many on a busy machine. It ends when the VCL does not compile; a serving process that dies is started again by it, empty.
     """
     program = locate()
     if program is None:
@@ -72,4 +72,4 @@ def command(seat: engines.Seat) -> engines.Command:
         *("-f", "", "-I", str(seat.config / render.START), "-s", f"malloc,{wanted.memory_bytes}b"),
         *parameters,
     )
-    return engines.Command(argv=argv, grace_seconds=10.0, start_seconds=30.0)
+    return engines.Command(argv=argv, grace_seconds=10.0, start_seconds=60.0)
