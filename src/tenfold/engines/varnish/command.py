@@ -57,7 +57,8 @@ def locate() -> Path | None:
 def command(seat: engines.Seat) -> engines.Command:
     """The manager process, which compiles and starts the one that serves. Raises EngineMissing.
 
-    The compiler takes a second, and many on a busy machine. It ends when the VCL does not compile; a serving process that dies is started again by it, empty.
+    The compiler takes a second, and many on a busy machine. Varnish ends when the VCL does not compile; a serving
+    process that dies is started again by its manager, empty.
     """
     program = locate()
     if program is None:
