@@ -117,3 +117,15 @@ def test_a_session_never_forgets(many: list[Position], one: Position) -> None:
 
     assert all(position.later(before[shard], after[shard]) == after[shard] for shard in before)
     assert set(after) == {*before, one.shard}
+
+
+@given(some.integers(1, 9), some.integers(1, 9), some.integers(0, 400), some.integers(0, 400), HISTORIES)
+def test_a_copy_that_shows_a_later_epoch_holds_all_of_an_earlier_one_whatever_their_timelines(
+    timeline: int, other: int, lsn: int, at: int, history: History
+) -> None:
+    """Timeline numbers of two regions collide: a copy of the old home is never taken for one of the new."""
+    old, new = Position(0, 1, timeline, lsn), Position(0, 2, other, at)
+
+    assert position.reached(new, old, history)
+    assert not position.reached(old, new, history)
+    assert new == position.later(old, new) == position.later(new, old)
