@@ -38,7 +38,7 @@ async def main(rate: float) -> None:
             shop.edit(r"^\[web\]\nservers = 1$", "[web]\nservers = 2\n\n[balancer]\nservers = 2")
             print(f"up, rung 4 from nothing, to the first 200: {await _start(shop):.2f} s")
             await _idle(shop, "replicated")
-            await shop.tenfold("grow", "--to", "queued", "--yes")
+            await shop.tenfold("grow", "--to", "queued", "--skip", "regions", "--yes")
             await _idle(shop, "queued")
 
 
@@ -66,7 +66,7 @@ async def _start(shop: project.Project) -> float:
 
 async def _climb(shop: project.Project, rate: float) -> None:
     async with shop.load(rate=rate) as load:
-        for command in (("grow", "--to", "queued"), ("shrink", "--to", "single")):
+        for command in (("grow", "--to", "queued", "--skip", "regions"), ("shrink", "--to", "single")):
             began = time.monotonic()
             await shop.tenfold(*command, "--yes")
             print(f"{' '.join(command)} under {rate:g} requests/s: {time.monotonic() - began:.1f} s")

@@ -36,7 +36,7 @@ async def test_bash_completes_after_its_script_was_sourced(tmp_path: Path) -> No
             _tenfold_completion tenfold; echo "${COMPREPLY[*]}"
         }
         tab tenfold sta
-        tab tenfold grow --to re
+        tab tenfold grow --to rep
         tab tenfold events --level w
     """
     finished = await bash(script, tmp_path)

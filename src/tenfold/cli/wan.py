@@ -7,8 +7,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from tenfold.cli import gauges, output, project
-from tenfold.cli.status import look
+from tenfold.cli import gauges, output, project, status
 
 Json = dict[str, Any]
 
@@ -20,7 +19,7 @@ def wan(ctx: click.Context, as_json: bool) -> None:
     """What lies between regions. Example: tenfold wan"""
     if ctx.invoked_subcommand is not None:
         return
-    found = project.run(look(project.where(ctx, needs_file=False)))["wan"]
+    found = project.run(status.look(project.where(ctx, needs_file=False)))["wan"]
     if as_json:
         output.as_json({"version": 1, "links": found})
     else:

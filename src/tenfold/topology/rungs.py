@@ -111,6 +111,7 @@ RUNGS = (
         "regions",
         "two or more data centers, geo-DNS, failover between them",
         "a data center dies; users are far",
+        lambda topology: topology.has_regions,
     ),
     Rung(10, "queued", "NATS JetStream and worker servers", "slow work inside requests; spikes", _is_queued),
     Rung(11, "observed", "metrics, logs, traces, alerts, rolling deploys, backups", "flying blind"),
@@ -170,14 +171,16 @@ def edits(topology: tiers.Topology, to: Rung, skipped: Sequence[Rung] = ()) -> t
     road = climb(topology, to, skipped)
     has_cache = topology.cache_servers > 0 or named("cached") in road.rungs
     is_shared = has_cache and not (topology.has_regions or named("regions") in road.rungs)
-    return tuple(change for rung in road.rungs for change in _enter(rung, topology, shared_cache=is_shared))
+    has_balancers = topology.balancer is not None or named("balanced") in road.rungs
+    entered = (_enter(rung, topology, shared_cache=is_shared, has_balancers=has_balancers) for rung in road.rungs)
+    return tuple(change for made in entered for change in made)
 
 
 def _is_there(rung: Rung, topology: tiers.Topology) -> bool:
     return rung.is_there is not None and rung.is_there(topology)
 
 
-def _enter(rung: Rung, topology: tiers.Topology, *, shared_cache: bool) -> list[edit.Change]:
+def _enter(rung: Rung, topology: tiers.Topology, *, shared_cache: bool, has_balancers: bool) -> list[edit.Change]:
     """`shared_cache`: whether all web servers will have the same cache servers."""
     match rung.name:
         case "database":
@@ -198,7 +201,7 @@ def _enter(rung: Rung, topology: tiers.Topology, *, shared_cache: bool) -> list[
         case "stateless":
             return _enter_stateless(topology, shared_cache=shared_cache)
         case "regions":
-            return _enter_regions(topology)
+            return _enter_regions(topology, has_balancers=has_balancers)
         case "autoscaled":
             return following.enter(topology)
         case "queued":
@@ -221,14 +224,18 @@ FIRST, SECOND, THIRD = "seoul", "virginia", "ireland"
 DELAY_MS = 90
 
 
-def _enter_regions(topology: tiers.Topology) -> list[edit.Change]:
-    """What is there becomes the first region, or keeps its name; a second one comes, and what lies between them."""
+def _enter_regions(topology: tiers.Topology, *, has_balancers: bool) -> list[edit.Change]:
+    """What is there becomes the first region, or keeps its name; a second one comes, and what lies between them.
+
+    It gets few web servers: all of them together share the connections of one database.
+    """
     is_named = topology.first != "home"
     first = topology.first if is_named else FIRST
     second = SECOND if first != SECOND else THIRD
     changes = [] if is_named else [edit.Change(("regions", first, "primary"), True)]
     changes += [
         edit.Change(("regions", second, "primary"), False),
+        edit.Change(("regions", second, "web", "servers"), 2 if has_balancers else 1),
         edit.Change(("wan", f"{first}-{second}", "delay_ms"), DELAY_MS),
     ]
     if topology.sessions.store in ("cache", "memory"):

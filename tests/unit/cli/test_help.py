@@ -127,7 +127,7 @@ def completed(line: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         ("tenfold logs d", {"database", "database-1", "database-2"}),
         ("tenfold logs r", {"runtime"}),
         ("tenfold deploy --rollback --to ", {"7", "8"}),
-        ("tenfold grow --to re", {"replicated"}),
+        ("tenfold grow --to re", {"replicated", "regions"}),
         ("tenfold grow --s", {"--skip"}),
         ("tenfold events --level w", {"warning"}),
         ("tenfold help topology web", {"web", "web_groups"}),

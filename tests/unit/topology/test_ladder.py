@@ -67,7 +67,18 @@ servers = 2
 
 
 def test_all_rungs_of_the_design_are_named_and_some_are_built() -> None:
-    built = ["single", "database", "balanced", "replicated", "cached", "cdn", "stateless", "autoscaled", "queued"]
+    built = [
+        "single",
+        "database",
+        "balanced",
+        "replicated",
+        "cached",
+        "cdn",
+        "stateless",
+        "autoscaled",
+        "regions",
+        "queued",
+    ]
     assert list(range(1, 13)) == [rung.number for rung in rungs.RUNGS]
     assert built == [rung.name for rung in BUILT]
 
@@ -166,7 +177,9 @@ def test_the_new_tiers_come_and_go_without_a_trace() -> None:
 
     followed = replicated.replace("[web]\nservers = 2\n", "[web]\nservers = { min = 2, max = 3 }\n")
     assert text == (
-        f'{followed}\n[cache]\nservers = 3\n\n[cdn]\nedges = 2\n\n[sessions]\nstore = "cache"\n\n'
+        f'{followed}\n[cache]\nservers = 3\n\n[cdn]\nedges = 2\n\n[sessions]\nstore = "token"\n\n'
+        "[regions.seoul]\nprimary = true\n\n[regions.virginia]\nprimary = false\n\n"
+        "[regions.virginia.web]\nservers = 2\n\n[wan.seoul-virginia]\ndelay_ms = 90\n\n"
         "[queue]\nservers = 3\n\n[workers]\nservers = 2\n"
     )
     down = edit.apply(text, rungs.edits(load.parse(text), rungs.named("replicated")))

@@ -82,3 +82,40 @@ def test_blocks_of_groups_never_overlap() -> None:
 
     for (subnet, first), (other_subnet, other_first) in itertools.combinations(sorted(blocks), 2):
         assert subnet != other_subnet or abs(first - other_first) >= layout.GROUP_SERVERS
+
+
+REGIONS = {"seoul": {"primary": True}, "virginia": {"web": {"servers": 1}}}
+
+
+def test_a_second_region_moves_nobody_and_has_tiers_of_its_own() -> None:
+    alone = addresses(balancer={}, web={"servers": 2}, web_groups={"api": {}}, database={"replicas": 1})
+    both = addresses(balancer={}, web={"servers": 2}, web_groups={"api": {}}, database={"replicas": 1}, regions=REGIONS)
+
+    assert alone.items() <= both.items()
+    assert "127.66.2.100" == both["virginia-web-1"]
+    assert "virginia-web-2" not in both
+    assert len(both) == len(set(both.values()))
+
+
+def test_servers_of_another_region_are_met_at_addresses_of_the_network_between() -> None:
+    regions = {f"region-{number}": {"primary": number == 0} for number in range(layout.MOST_REGIONS)}
+    wanted = layout.layout(topology(regions=regions))
+    met = {
+        (asking, one.name): one.address(66, seen_from=asking)
+        for asking in range(1, layout.MOST_REGIONS + 1)
+        for one in wanted.servers
+        if one.region_number not in (asking, layout.OUTSIDE)
+    }
+    own = {one.address(66) for one in wanted.servers}
+
+    assert len(met) == len(set(met.values()))
+    assert not own & set(met.values())
+    assert all(layout.FIRST_CROSSING < int(address.split(".")[2]) < 50 for address in met.values())
+
+
+def test_each_region_has_a_front_door_of_its_own() -> None:
+    wanted = topology(regions={**REGIONS, "ireland": {"listen": "127.0.0.1:9090"}})
+
+    doors = [layout.as_in(wanted, name, 66).service.listen for name in wanted.regions]
+
+    assert ["127.0.0.1:8080", "127.66.2.9:8080", "127.0.0.1:9090"] == doors
