@@ -196,12 +196,12 @@ class Delivery:
 
     async def _begin_anew(self, rows: list[Any], since: float) -> None:
         """Rows that nobody has followed to their end: all of it, from the first purge on."""
-        shard = self._shards.shard(self._shard)
-        seen = shard.primary.sighting if shard.primary is not None else None
-        if rows and seen and seen.timeline:
+        primary_now = self._shards.shard(self._shard).primary
+        known = primary_now.position() if primary_now is not None else None
+        if rows and known is not None:
             wanted = _briefly(rows)
             await self._edges.tell(wanted)
-            at = position.Position(shard.number, shard.epoch, seen.timeline, max(row["lsn"] for row in rows))
+            at = dataclasses.replace(known, lsn=max(row["lsn"] for row in rows))
             self._see_to(Committed(tuple(row["id"] for row in rows), wanted, at, since))
 
     def _see_to(self, one: Committed) -> None:
