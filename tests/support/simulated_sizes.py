@@ -31,8 +31,8 @@ def started(stage: Stage, copy: Copy) -> None:
 
 
 def share(stage: Stage) -> None:
-    """A Patroni that starts tells its members of more connections, never of fewer."""
-    stage.world.shared_size = (stage.size[0], max(stage.size[1], stage.world.shared_size[1]))
+    """A Patroni that starts tells its members of other memory; of other connections only a resize does."""
+    stage.world.shared_size = (stage.size[0], stage.world.shared_size[1] or stage.size[1])
 
 
 def restart_replica(stage: Stage, step: steps.RestartReplica) -> Iterator[None]:

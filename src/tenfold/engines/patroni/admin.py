@@ -64,17 +64,17 @@ def clear_after_power_cut(seat: engines.Seat) -> None:
 async def configure(seat: engines.Seat) -> None:
     """Make the members' shared configuration what the topology asks for, but for `synchronous_mode` and `pause`.
 
-    Connections are not taken away, see `resize`: members may be starting, with their primary ahead of them.
+    The number of connections stays, see `resize`: members may be starting, with their primary ahead of them.
     """
-    await _configure(seat, takes_away=False)
+    await _configure(seat, resizes=False)
 
 
 async def resize(seat: engines.Seat) -> None:
-    """`configure`, fewer connections included: for when the primary restarts with them next, or has them already."""
-    await _configure(seat, takes_away=True)
+    """`configure`, connections included: for when whoever must have them first restarts next, or has them already."""
+    await _configure(seat, resizes=True)
 
 
-async def _configure(seat: engines.Seat, *, takes_away: bool) -> None:
+async def _configure(seat: engines.Seat, *, resizes: bool) -> None:
     wanted = settings.dynamic(seat)
     async with rest.opened(seat) as api:
 
@@ -85,7 +85,7 @@ async def _configure(seat: engines.Seat, *, takes_away: bool) -> None:
         if not await clock.until(is_there, seconds=_WAIT_SECONDS, pause_seconds=0.1):
             raise errors.EngineFailed(f"Patroni on {seat.server.name}: no leader was found in {_WAIT_SECONDS:g} s")
         found = await api.get("config")
-        if not takes_away:
+        if not resizes:
             _keep_connections(found, wanted["postgresql"]["parameters"])
         if not _contains(found, wanted):
             await api.patch(wanted)
@@ -308,7 +308,7 @@ def _member(one: dict[str, Any]) -> Member:
 
 def _keep_connections(found: dict[str, Any], parameters: dict[str, str]) -> None:
     known = found.get("postgresql", {}).get("parameters", {}).get("max_connections", 0)
-    parameters["max_connections"] = str(max(int(known), int(parameters["max_connections"])))
+    parameters["max_connections"] = str(int(known) or int(parameters["max_connections"]))
 
 
 def _contains(found: object, wanted: object) -> bool:
