@@ -311,7 +311,8 @@ def ensure_connections(topology: tiers.Topology) -> Iterator[Problem]:
     needed = (processes + workers) * (database.pool_size + BESIDE_POOL) + SPARE_CONNECTIONS
     if needed > database.max_connections:
         each = f"{processes} web {f'and {workers} worker ' if workers else ''}processes"
-        found = f"{database.max_connections} for {each} with a pool_size of {database.pool_size}, and {BESIDE_POOL} more each"
+        pools = f"a pool_size of {database.pool_size}, and {BESIDE_POOL} more each"
+        found = f"{database.max_connections} for {each} with {pools}"
         advice = f"set max_connections to {needed}, or a smaller pool_size"
         yield Problem("database.max_connections", found, f"{needed} or more", advice)
 
