@@ -10,7 +10,6 @@ from rich.table import Table
 from tenfold import bindings, errors
 from tenfold.cli import gauges, output, project
 from tenfold.runtime import daemon, paths
-from tenfold.sdk import db
 from tenfold.sdk.cdn import by_hand, purges
 
 OTHERS = "everything else"
@@ -48,7 +47,7 @@ def purge(ctx: click.Context, tags: tuple[str, ...], urls: tuple[str, ...], ever
     told = bindings.load(where.bindings)
     if told.database is None or not told.cdn.nodes:
         raise errors.BadInput("tenfold cdn purge: there are no edges; add some with: tenfold grow --to cdn")
-    answers = project.run(_purge(told.database, told, wanted))
+    answers = project.run(_purge(told, wanted))
     for name, trouble in answers.items():
         said = f"has not acknowledged yet ({trouble})" if trouble else "has forgotten"
         output.console.print(f"{name} {said}: {wanted}", markup=False, soft_wrap=True)
@@ -57,15 +56,11 @@ def purge(ctx: click.Context, tags: tuple[str, ...], urls: tuple[str, ...], ever
         raise errors.RuntimeFailure(f"{', '.join(late)}: told again until acknowledged; see: tenfold status")
 
 
-async def _purge(bound: bindings.Database, told: bindings.Bindings, wanted: purges.Purge) -> dict[str, str]:
-    database = db.Database()
-    await database.start(bound, told.region)
+async def _purge(told: bindings.Bindings, wanted: purges.Purge) -> dict[str, str]:
     try:
-        return await by_hand.purge(database, told, wanted)
+        return await by_hand.purge(told, wanted)
     except errors.TryAgain as error:
         raise errors.NotRunning(f"{error}; is it running? see: tenfold status") from error
-    finally:
-        await database.stop()
 
 
 async def _look(where: paths.Paths) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def servers(topology: tiers.Topology) -> tuple[layout.Server, ...]:
     """The name servers of all regions. Raises BadInput when there are none."""
     found = layout.layout(topology).running("powerdns")
     if not found:
-        raise errors.BadInput("dns: no section [dns] in tenfold.toml; see: tenfold help dns")
+        raise errors.BadInput("dns: no section [dns] in tenfold.toml; see: tenfold help topology dns")
     return found
 
 

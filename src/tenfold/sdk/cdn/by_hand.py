@@ -4,19 +4,29 @@ Called by `tenfold cdn purge`, outside any app.
 """
 
 from tenfold import bindings
-from tenfold.sdk import db
 from tenfold.sdk.cdn import delivery, edges, purges, settling
+from tenfold.sdk.db import database as databases
 from tenfold.sdk.db import transaction
 
 ANSWER_SECONDS = 3.0
 """How long a person waits for the edges."""
 
 
-async def purge(database: db.Database, told: bindings.Bindings, wanted: purges.Purge) -> dict[str, str]:
+async def purge(told: bindings.Bindings, wanted: purges.Purge) -> dict[str, str]:
     """By edge why it has not acknowledged; empty: it has. The service's processes see to the rest.
 
-    `database` is a started one. Raises what a transaction raises.
+    Raises what a transaction raises.
     """
+    assert told.database is not None
+    database = databases.Database()
+    await database.start(told.database, told.region)
+    try:
+        return await _purge(database, told, wanted)
+    finally:
+        await database.stop()
+
+
+async def _purge(database: databases.Database, told: bindings.Bindings, wanted: purges.Purge) -> dict[str, str]:
     known = edges.Edges()
     known.update(told.cdn, told.region)
     recording = delivery.Delivery(database.shards, known, settling.Settled(database))
