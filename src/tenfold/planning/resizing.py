@@ -93,10 +93,10 @@ def _away(now: Situation) -> list[str]:
 
 
 def _has_leaving_follower(now: Situation) -> bool:
-    """Whether a copy that goes still follows: it would not bear more connections, and is soon gone."""
-    return any(
-        one.role == "standby" and one.is_reachable and one.server not in now.homes for one in now.there.databases
-    )
+    """Whether a copy that goes is there still: it would not bear more connections, and may be one that commits wait
+    for, whether it answers just now or not. It is soon gone."""
+    leaving = [one for one in now.there.databases if one.role == "standby" and one.server not in now.homes]
+    return any(one.is_reachable or now.manager_of(one) == "patroni" for one in leaving)
 
 
 def _fewer_elsewhere(now: Situation) -> list[str]:

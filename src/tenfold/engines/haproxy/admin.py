@@ -18,6 +18,9 @@ from tenfold.engines.haproxy import weights as weighing
 from tenfold.kit import clock
 from tenfold.observation import snapshot
 
+_USABLE_SECONDS = 3.0
+"""How long a reload waits for a usable server in each group: checks look at one that is down every 200 ms."""
+
 Place = tuple[str, str]
 """A web server in its group: (group, server); or an edge: (settings.EDGES, server)."""
 
@@ -100,8 +103,21 @@ async def configure(seat: engines.Seat, *, drain_seconds: float = 10.0) -> Chang
     changes = await route_to(socket, wanted, drain_seconds=drain_seconds)
     if await revision(socket) == render.revision(seat):
         return changes
+    await _let_held_go(socket)
     await reload(settings.master_socket(seat))
     return Changes(changes.added, changes.removed, changes.reopened, changes.cut, is_reloaded=True)
+
+
+async def _let_held_go(socket: Path) -> None:
+    """Wait, for a moment, until each group has a usable server: a worker that ends checks none any more, and requests
+    that it holds for one that has only just come back would wait in vain."""
+
+    async def look() -> bool:
+        rows = [row for row in _servers(await console.statistics(socket)) if _group(row) != settings.EDGES]
+        usable = {_group(row) for row in rows if _state(row) == "up"}
+        return usable == {_group(row) for row in rows}
+
+    await clock.until(look, seconds=_USABLE_SECONDS, pause_seconds=0.02)
 
 
 async def route_to(socket: Path, wanted: settings.Settings, *, drain_seconds: float = 10.0) -> Changes:
