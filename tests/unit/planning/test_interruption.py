@@ -117,12 +117,13 @@ def test_a_machine_that_stops_in_the_middle_comes_back_with_every_acknowledged_w
 QUICKLY = settings(
     max_examples=40,
     deadline=None,
+    derandomize=True,  # the same cases every time; take it out, and give --hypothesis-seed, to look for more
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.generate],  # making a failure smaller takes minutes here; the seed is printed
 )
-goals = st.sampled_from(NAMES)
-same_connections = st.sampled_from([name for name in NAMES if TOPOLOGIES[name].database.max_connections == 200])
-"""Without those whose connections another death may leave in a wrong order: docs/limits.md."""
+goals = st.sampled_from([name for name in NAMES if TOPOLOGIES[name].database.max_connections == 200])
+"""Without those that change connections: one more change or death may leave them in a wrong order (docs/limits.md).
+Their own interruptions are above."""
 journeys = st.lists(st.tuples(goals, st.integers(0, MOST_MOMENTS), st.booleans()), min_size=1, max_size=6)
 
 
@@ -146,15 +147,15 @@ def test_changes_of_mind_at_random_moments_lose_nothing(
 @QUICKLY
 @given(data=st.data())
 def test_servers_killed_during_changes_stay_off_and_nothing_is_lost(data: st.DataObject) -> None:
-    world = simulated_steps.serving(TOPOLOGIES[data.draw(same_connections)])
-    for goal, moments in data.draw(st.lists(st.tuples(same_connections, st.integers(0, MOST_MOMENTS)), max_size=6)):
+    world = simulated_steps.serving(TOPOLOGIES[data.draw(goals)])
+    for goal, moments, _ in data.draw(journeys):
         for _ in itertools.islice(simulated_steps.change(world, TOPOLOGIES[goal]), moments):
             pass
         world.kill(data.draw(st.sampled_from(sorted(world.servers))))
     for name, server in world.servers.items():
         if server.state is simulated_world.ServerState.KILLED:
             world.start(name)
-    goal = data.draw(same_connections)
+    goal = data.draw(goals)
 
     simulated_steps.reach(world, TOPOLOGIES[goal])
 
