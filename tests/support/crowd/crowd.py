@@ -1,4 +1,5 @@
-"""A service whose every page takes a fifth of a second and no processor time, and whose messages take as long."""
+"""A service whose every page takes a fifth of a second and no processor time; a message takes half a second, so that
+one worker of two at a time has more to do than it can."""
 
 import asyncio
 import json
@@ -7,13 +8,14 @@ from typing import Any
 from tenfold import Message, Tenfold, Transaction
 
 SLEEP_SECONDS = 0.2
+MESSAGE_SECONDS = 0.5
 
 tf = Tenfold()
 
 
 @tf.queue.subscriber("job.asked", group="jobs", transaction=True)
 async def work(message: Message[dict[str, str]], tx: Transaction) -> None:
-    await asyncio.sleep(SLEEP_SECONDS)
+    await asyncio.sleep(MESSAGE_SECONDS)
     await tx.execute("insert into job (reference) values ($1)", message.payload["reference"])
 
 
