@@ -10,7 +10,6 @@ import pytest
 
 from support import project
 from tenfold.kit import clock
-from tenfold.traffic import connection
 
 pytestmark = pytest.mark.anyio
 
