@@ -114,6 +114,17 @@ class QueueNode(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     host: str
     port: int = 4222
+    region: str = ""
+
+
+class QueueRegion(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue servers of another region, which keep a copy of the messages."""
+
+    name: str
+    domain: str
+    """The name of their JetStream."""
+    nodes: tuple[QueueNode, ...] = ()
+    """At the addresses where the region that is told meets them."""
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +135,11 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     former: str = ""
     """The transport that may still hold messages while the service moves from it; empty: none."""
     nodes: tuple[QueueNode, ...] = ()
+    """Those of the home region."""
+    domain: str = ""
+    """The name of the JetStream of the region that is told; it stays when the home moves. Empty: there is one region."""
+    mirrors: tuple[QueueRegion, ...] = ()
+    """The queue servers of all regions but the one that is told."""
     user: str = "app"
     password: str = ""
     replicas: int = 1
