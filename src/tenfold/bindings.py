@@ -137,7 +137,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[QueueNode, ...] = ()
     """Those of the home region."""
     domain: str = ""
-    """The name of the JetStream of the region that is told; it stays when the home moves. Empty: there is one region."""
+    """The name of the JetStream of the region that is told, whoever is home; empty: its servers have none."""
     mirrors: tuple[QueueRegion, ...] = ()
     """The queue servers of all regions but the one that is told."""
     user: str = "app"
