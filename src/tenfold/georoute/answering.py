@@ -1,7 +1,9 @@
 """Answers in the words of PowerDNS's remote backend: one JSON object a line, from memory alone.
 
-Called by `serving` for each line that comes. The protocol is PowerDNS's ("Remote Backend" in its manual); a scopeMask
-is said only where the answer depends on the client's network, since PowerDNS keeps answers in memory that have none.
+Called by `serving` for each line that comes. The protocol is PowerDNS's ("Remote Backend" in its manual). PowerDNS keeps
+in memory what has no scopeMask: a packet by the records in it, what it was told of a name (always of all its records) by
+all of them. So addresses have one where they depend on the client's network, and the domain's SOA has one always: that
+keeps the whole of it from being taken for everybody's, where a packet with these addresses alone may be.
 """
 
 import ipaddress
@@ -21,6 +23,9 @@ MOST_KEPT = 65_536
 
 NOBODY = "0.0.0.0"  # noqa: S104 (read, not bound)
 """Who PowerDNS says asks when it wants to know, before each answer, whether the zone is here: it uses the SOA alone."""
+
+NOBODYS_BITS = 1
+"""The scope of what may be answered to everybody, and is not to be kept."""
 
 NOTHING = b'{"result":[]}\n'
 
@@ -107,8 +112,11 @@ class Desk:
     def _make(self, order: georoute.Order) -> tuple[bytes, str]:
         zone = self._map.zone
         found = georoute.answers(zone, order, self._healthy)
-        records = [*_apex(zone), *(_address(zone.name, one, zone.life_seconds) for one in found)]
-        return _line([{**one, "scopeMask": order.bits} for one in records]), f"region {order.regions[0].name}"
+        scope = {"scopeMask": order.bits} if order.bits else {}
+        soa, *servers = _apex(zone)
+        told = [*servers, *({**_address(zone.name, one, zone.life_seconds), **scope} for one in found)]
+        line = _line([*told, {**soa, "scopeMask": NOBODYS_BITS}])
+        return line, f"region {order.regions[0].name}"
 
     def _domain(self, asked: _Parameters) -> bytes:
         zone = self._map.zone
@@ -117,7 +125,7 @@ class Desk:
 
 def _fixed(zone: zones.Zone) -> dict[str, bytes]:
     """The answers that are the same for everybody: `SOA name`, and the names of the name servers."""
-    soa = _line([one for one in _apex(zone) if one["qtype"] == "SOA"])
+    soa = _line(_apex(zone)[:1])
     servers = {
         f"{name.lower()}.": _line([_address(name, address, zone.life_seconds)])
         for name, address in zip(_server_names(zone), zone.servers, strict=True)
@@ -144,7 +152,7 @@ def _address(name: str, address: str, life_seconds: int) -> dict[str, Any]:
 
 
 def _record(name: str, kind: str, content: str, life_seconds: int) -> dict[str, Any]:
-    return {"qtype": kind, "qname": name, "content": content, "ttl": life_seconds, "auth": 1, "domain_id": DOMAIN_ID}
+    return {"qtype": kind, "qname": name, "content": content, "ttl": life_seconds}
 
 
 def _domain(zone: zones.Zone) -> dict[str, Any]:
