@@ -178,6 +178,14 @@ class Cdn(msgspec.Struct, frozen=True, kw_only=True):
     """The path that they are served below."""
 
 
+class HomeDoor(msgspec.Struct, frozen=True, kw_only=True):
+    """One balancer of the home region: where it takes requests that came to another region."""
+
+    name: str
+    host: str
+    port: int = 8082
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """The service and its app. Exactly one of `app` and `factory` is set (`module:attribute`)."""
 
@@ -214,6 +222,8 @@ class Bindings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the app is."""
     home: str = "home"
     """The region where writes go."""
+    home_doors: tuple[HomeDoor, ...] = ()
+    """Where that region takes a request that turns out to write here; empty: this is the home."""
 
 
 def private_key(secret: str) -> str:

@@ -73,6 +73,10 @@ class Request:
     recorder: spans.Recorder | None = None
     """What `tenfold trace` is shown; None unless the request asked for it with the service's debug key."""
 
+    def about_to_write(self) -> None:
+        """Whoever asks for the primary on the request's behalf says so before. What this raises ends the request's work
+        here: another region does all of it."""
+
     def wrote(self, at: position.Position) -> None:
         """Remember a write of this request; its later reads see it, and so does the client's next request."""
         self.seen = self.seen.raised([at])
@@ -97,6 +101,13 @@ enter = _current.set
 
 leave = _current.reset
 """Undo `enter`, in the same task."""
+
+
+def about_to_write() -> None:
+    """The request of this task, if there is one, is about to write: `Request.about_to_write`."""
+    serving = _current.get()
+    if serving is not None:
+        serving.about_to_write()
 
 
 def recording() -> spans.Recording:

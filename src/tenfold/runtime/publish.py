@@ -56,6 +56,16 @@ def make(
         queue=_queue(places, told, region),
         region=region,
         home=topology.home,
+        home_doors=_home_doors(places, region),
+    )
+
+
+def _home_doors(places: seats.Seats, region: str) -> tuple[bindings.HomeDoor, ...]:
+    """The home's balancers, as another region meets them."""
+    home = places.topology.home
+    return tuple(
+        bindings.HomeDoor(name=one.name, host=_address(places, one, region), port=layout.HOME_PORT)
+        for one in (places.wanted.of(home).balancers if region != home else ())
     )
 
 

@@ -16,7 +16,7 @@ import msgspec
 from tenfold import bindings, errors
 from tenfold.request import current
 from tenfold.sdk import addresses, db, watch
-from tenfold.sdk.asgi import idempotency, inflight, protocol, settings, wrap
+from tenfold.sdk.asgi import idempotency, inflight, protocol, road, settings, wrap
 from tenfold.sdk.cache import cache as caching
 from tenfold.sdk.cdn import cdn as edging
 from tenfold.sdk.queue import queue as queueing
@@ -200,6 +200,7 @@ class Tenfold:
         if self._starts == 0:
             self._unwatch()
             self.inflight.close()
+            self.inflight.road = road.to((), self.inflight.road)
             await self._stop_parts()
 
     async def __aenter__(self) -> "Tenfold":
@@ -276,6 +277,7 @@ class Tenfold:
         """What the door does with requests before the app sees them, and instead of it."""
         self.inflight.entering = self.sessions.entering
         self.inflight.static = self.cdn.static
+        self.inflight.road = road.to(self._effective().home_doors, self.inflight.road)
 
     def _effective(self) -> bindings.Bindings:
         """The bindings; outside the runtime what stands for them."""

@@ -82,6 +82,21 @@ def too_late(*, has_written: bool) -> Answer:
     return problem(503, "Took too long", "The answer did not come in time.", after_seconds=1)
 
 
+def home_is_away() -> Answer:
+    """The home region could not be reached, and nothing was sent there."""
+    return problem(503, "Try again", "What writes cannot be done right now; nothing was done.", after_seconds=1)
+
+
+def home_broke_off() -> Answer:
+    """The home region was at it, or is, and its answer does not come."""
+    return problem(502, "Broken off", "The answer broke off while the request was worked on; look before trying again.")
+
+
+def home_is_late() -> Answer:
+    """The same, and time is up."""
+    return problem(504, "Took too long", "The answer did not come in time; the request may be done all the same.")
+
+
 def queued_too_long() -> Answer:
     """The deadline had passed before the request arrived here."""
     return _refused("The request waited in a queue for as long as it may take; nothing was done.")

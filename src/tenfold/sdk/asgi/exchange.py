@@ -9,11 +9,24 @@ import dataclasses
 import logging
 import math
 import sys
+from contextlib import aclosing
 from time import monotonic
 from typing import Any, cast
 
-from tenfold import errors, request
-from tenfold.sdk.asgi import answers, cookies, idempotency, incoming, inflight, protocol, tokens, tracing
+from tenfold import bindings, errors, request
+from tenfold.sdk import counters
+from tenfold.sdk.asgi import (
+    answers,
+    cookies,
+    homeward,
+    idempotency,
+    incoming,
+    inflight,
+    protocol,
+    road,
+    tokens,
+    tracing,
+)
 
 log = logging.getLogger("tenfold.asgi")
 
@@ -22,6 +35,10 @@ MOST_HELD_BYTES = 64 * 1024
 
 PARTING_SECONDS = 0.25
 """After its deadline: how long an app that listens for its client's leaving gets to end by itself."""
+
+
+ENDS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+"""What ends a request whatever has become of it."""
 
 
 class Exchange(incoming.Incoming):
@@ -44,6 +61,10 @@ class Exchange(incoming.Incoming):
     """How often others had cancelled the task when we did: only our own cancellation is taken back."""
     brought: frozenset[int] = frozenset()
     """The slots of the position cookies that came with the request."""
+    place = homeward.Place.UNDECIDED
+    """Where its writes are made."""
+    is_held_back = False
+    """Whether what the app answers from now on is not to be sent as it is: its time is over, or home answers."""
     held: list[protocol.Message] | None = None
     """A 500 that is not sent yet: an error of ours may be on its way behind it, which has a better answer."""
 
@@ -75,7 +96,7 @@ class Exchange(incoming.Incoming):
         if self.has_responded:
             return self.transport(message)
         if message["type"] == "http.response.start":
-            if message["status"] == 500 or self.has_expired:
+            if message["status"] == 500 or self.is_held_back:
                 self.held = [message]
                 self.raised = self.raised or sys.exception()
                 return _done()
@@ -91,7 +112,7 @@ class Exchange(incoming.Incoming):
         and would leave it running for ever if it were cancelled itself. A sync view cannot be ended, and Django waits
         for its thread in two places, so it takes two cancellations to have an answer in time.
         """
-        self.has_expired = True
+        self.has_expired = self.is_held_back = True
         if not self.is_told and self.tell():
             self.is_told = True
             self.expires = asyncio.get_running_loop().time() + PARTING_SECONDS
@@ -113,6 +134,8 @@ class Exchange(incoming.Incoming):
         """The app has returned without an answer that was sent: send what is held."""
         if self.has_expired and self.is_our_doing():
             await self._give_up()
+        elif self.place is homeward.Place.HOME:
+            await self._go_home()
         elif self.held is not None:
             answer = None if self.raised is None else _answer(self.raised)
             await (self.release() if answer is None else self._say(answer))
@@ -124,12 +147,26 @@ class Exchange(incoming.Incoming):
         if self.has_expired and not self.has_responded and self.is_our_doing():
             await self._give_up()
             return
+        if self.place is homeward.Place.HOME and not isinstance(error, ENDS):
+            await self._go_home()
+            return
         answer = None if self.has_responded else _answer(error)
         if answer is None:
             if isinstance(error, Exception):
                 await self._release_or_count()
             raise error
         await self._say(answer)
+
+    def about_to_write(self) -> None:
+        """The first time it is decided where this request writes; from then on it stays so.
+
+        Raises GoHomeError when it is at home, as a whole: then nothing that the app says is sent.
+        """
+        if self.place is homeward.Place.UNDECIDED:
+            self.place = homeward.Place.HOME if self._may_go_home() else homeward.Place.HERE
+            self.is_held_back = self.is_held_back or self.place is homeward.Place.HOME
+        if self.place is not homeward.Place.HERE:
+            raise homeward.GoHomeError("this request writes: the home region does all of it")
 
     async def release(self) -> None:
         """Send what is held as it is."""
@@ -188,6 +225,8 @@ class Exchange(incoming.Incoming):
         return [(b"x-tenfold-position", token.encode()), *carried]
 
     def _hold(self, message: protocol.Message) -> Any:
+        if self.place is homeward.Place.HOME:
+            return _done()
         held = cast("list[protocol.Message]", self.held)
         held.append(message)
         if message.get("more_body", False) or len(message.get("body", b"")) > MOST_HELD_BYTES:
@@ -202,7 +241,71 @@ class Exchange(incoming.Incoming):
             self.watched.uncancel()
         return self.watched.cancelling() <= self.cancelled_before
 
+    def _may_go_home(self) -> bool:
+        if self.tracker.road is None or self.has_written or self.has_responded or self.is_held_back:
+            return False
+        return self.held is None and homeward.may_go(self.scope)
+
+    async def _go_home(self) -> None:
+        """Let the home region answer. What was done here was reading, and is thrown away."""
+        self.is_waiting = True
+        left_at = monotonic()
+        try:
+            reply = await self._ask_home()
+        except road.UnreachableError as error:
+            log.warning("request %s: not sent to the home region: %s; answered 503", self.trace, error)
+            await self._say(answers.home_is_away())
+        except road.BrokenOffError as error:
+            log.warning("request %s: sent to the home region and not answered: %s; answered 502", self.trace, error)
+            await self._say(answers.home_broke_off())
+        except asyncio.CancelledError:
+            if not self.has_expired or not self.is_our_doing():
+                raise
+            await self._give_up()
+        else:
+            self.began += monotonic() - left_at  # the home region's time is none of this process's work
+            if reply is not None:
+                await self._pass_on(reply)
+        finally:
+            self.is_waiting = False
+
+    async def _ask_home(self) -> road.Reply | None:
+        """The home region's answer, once its head is here; None when the client has left before it could be asked."""
+        way, scope = self.tracker.road, self.scope
+        if way is None:
+            raise road.UnreachableError("this region has become the home meanwhile")
+        body: bytes | None = b""
+        if not incoming.has_no_body(scope):
+            kept = self.kept or incoming.Kept(self.source)
+            body = await kept.whole()
+        if body is None:
+            return None
+        link = await way.link(self.expires)
+        self.place = homeward.Place.SENT
+        counters.add("regions.sent_home")
+        return await link.ask(scope["method"], homeward.head(scope, body, self._key_of_trace()) + body)
+
+    def _key_of_trace(self) -> protocol.Headers:
+        """A request that is traced is traced at home; its header was taken away when it came in."""
+        if self.recorder is None:
+            return []
+        return [(tracing.DEBUG, bindings.debug_key(self.tracker.settings.service.secret).encode())]
+
+    async def _pass_on(self, reply: road.Reply) -> None:
+        self.held = self.before_response = self.edge = self.recorder = None
+        transport, self.transport = self.transport, _nowhere
+        async with aclosing(reply.parts()) as parts:  # type: ignore[type-var]
+            start = {"type": "http.response.start", "status": reply.status, "headers": reply.headers}
+            await self._begin(start, transport)
+            async for part in parts:
+                await transport({"type": "http.response.body", "body": part, "more_body": True})
+            await transport({"type": "http.response.body", "body": b"", "more_body": False})
+
     async def _give_up(self) -> None:
+        if self.place is homeward.Place.SENT:
+            log.warning("request %s: no answer of the home region within its time; answered 504", self.trace)
+            await self._say(answers.home_is_late())
+            return
         log.warning("request %s: no response within its time; answered 503", self.trace)
         await self._say(answers.too_late(has_written=self.has_written))
 

@@ -14,6 +14,33 @@ STEADY_BYTES = 64 * 1024
 """A body that brings so much within the request's time may take longer as a whole; one that trickles in may not."""
 
 
+BODYLESS = frozenset(("GET", "HEAD"))
+"""Methods whose requests hardly ever have a body. It is kept until it is known whether the request goes home."""
+
+
+class Kept:
+    """A body that is given to the app and kept as well. Its head has said how long it is."""
+
+    def __init__(self, source: protocol.Receive) -> None:
+        self._source = source
+        self._parts: list[bytes] = []
+        self._is_whole = False
+
+    async def __call__(self) -> protocol.Message:
+        message = await self._source()
+        if message["type"] == "http.request" and not self._is_whole:
+            self._parts.append(message.get("body", b""))
+            self._is_whole = not message.get("more_body", False)
+        return message
+
+    async def whole(self) -> bytes | None:
+        """All of it, with what the app has not read; None when the client has left before."""
+        while not self._is_whole:
+            if (await self())["type"] == "http.disconnect":
+                return None
+        return b"".join(self._parts)
+
+
 class Incoming(request.Request):
     """The app's `receive`. Fields whose first value is the same for all live on the class."""
 
@@ -36,6 +63,8 @@ class Incoming(request.Request):
     """Set when the client has left, or when the app is to believe so. None while nobody has asked."""
     leaving: "asyncio.Task[None] | None" = None
     """Waits for the server to say that the client has left."""
+    kept: Kept | None = None
+    """What the app has read, of a body that may have to be sent home."""
     listening = 0
     """How many tasks of the app's, beside its first, wait for `gone`."""
 
@@ -50,6 +79,8 @@ class Incoming(request.Request):
             if has_no_body(self.scope):
                 self.is_read = True
                 return {"type": "http.request", "body": b"", "more_body": False}
+            if self.tracker.road is not None and self.scope["method"] in BODYLESS:
+                self.source = self.kept = Kept(self.source)
         message = await self.source()
         self.is_read = not message.get("more_body", False)
         self._arrived(len(message.get("body", b"")))

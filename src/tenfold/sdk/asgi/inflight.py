@@ -17,7 +17,7 @@ from tenfold.sdk.asgi import door, meter, settings
 from tenfold.sdk.cdn import serving
 
 if TYPE_CHECKING:
-    from tenfold.sdk.asgi import exchange
+    from tenfold.sdk.asgi import exchange, road
 
 WAITING_FACTOR = 8
 """Requests that wait for a new primary do not count, up to this many times `max_requests` in all: a bound still."""
@@ -64,6 +64,8 @@ class InFlight:
         """The static files, which are served before the app is asked; None: there are none."""
         self.leaving: Leaving | None = None
         """What is done with a response that edges are concerned with: its headers as they are sent."""
+        self.road: road.Road | None = None
+        """The way to the home region, for requests that turn out to write; None: this is the home."""
         self.messages: Callable[[], dict[str, Any]] = dict
         """What this process does for the queue, for `/-/load`."""
 

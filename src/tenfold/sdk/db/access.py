@@ -213,6 +213,7 @@ class Access:
         return await self._set_up(handout.Handout(self._shards, node, connection, None))
 
     async def _acquire_primary(self, timeout: float | None) -> handout.Proxy:
+        request.about_to_write()
         limits = deadline.limits(self._options.timeout if timeout is None else timeout)
         with request.recording().span("connection", "acquire") as span:
             lease = await self._shards.primary(self._options.shard, limits.wait)

@@ -216,6 +216,7 @@ class Transaction(outward.Outward, statements.Statements):
         if self._state is not State.NEW:
             raise errors.MisuseError(f"transaction: {self._state.value} found, a new one expected; make one a try")
         ensure_none_open(A_TRANSACTION)
+        request.about_to_write()
         self._deadline = self._given_deadline or self._options.deadline()
         self._recording = request.recording().span("transaction", self._options.isolation or "")
         lease, status = await self._begin()

@@ -73,6 +73,7 @@ class Publishing:
     ) -> UUID:
         """`tf.queue.publish`: durable on return. What is held back waits in the outbox, whatever carries it later."""
         transaction.ensure_none_open("tf.queue.publish")
+        request.about_to_write()
         made = self._envelope(subject, payload, key, at, delay, headers)
         if not self._subjects.knows(subject):
             await self._subjects.ensure_known(subject, self._shards)
