@@ -1,4 +1,4 @@
-"""What an error in place of COMMIT's answer proves."""
+"""What an error in place of an answer proves."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from tenfold import errors
-from tenfold.sdk.db import commit
+from tenfold.sdk.db import commit, connect
 
 
 def server_said(state: str, severity: str = "ERROR") -> Any:
@@ -44,3 +44,21 @@ def test_a_failed_transaction_is_told_apart() -> None:
 
     assert commit.Verdict.ROLLED_BACK is answer.verdict
     assert isinstance(answer.error, errors.RolledBack)
+
+
+class Asked:
+    """A connection, as far as it is asked whether it is closed."""
+
+    def __init__(self, *, is_closed: bool) -> None:
+        self._is_closed = is_closed
+
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+
+@pytest.mark.parametrize("error", [asyncpg.InterfaceError("connection is closed"), AttributeError("_get_timeout")])
+def test_a_statement_whose_connection_was_closed_under_it_was_lost_and_its_own_mistake_was_not(
+    error: Exception,
+) -> None:
+    assert connect.is_lost(Asked(is_closed=True), error)
+    assert not connect.is_lost(Asked(is_closed=False), error)

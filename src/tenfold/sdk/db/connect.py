@@ -99,8 +99,12 @@ def is_trouble(error: BaseException) -> bool:
 
 
 def is_lost(connection: Any, error: BaseException) -> bool:
-    """Whether the connection or its server went away under the statement that raised this; a timeout is not that."""
-    if isinstance(error, asyncpg.InterfaceError):
+    """Whether the connection or its server went away under the statement that raised this; a timeout is not that.
+
+    A connection that is closed between two steps of one statement (it prepares, asks for types, then runs) has no
+    protocol any more when asyncpg takes the next one: an AttributeError.
+    """
+    if isinstance(error, asyncpg.InterfaceError | AttributeError):
         return bool(connection.is_closed())
     return is_trouble(error) and not isinstance(error, TimeoutError)
 
