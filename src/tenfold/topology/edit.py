@@ -4,7 +4,6 @@ Called by `tenfold grow` and `shrink` with the changes that `rungs` asks for. Pu
 does not say exactly what was asked for is refused, never returned.
 """
 
-import copy
 import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from tomlkit import container, items
 
 from tenfold import errors
 
-Value = str | int | bool | Mapping[str, int] | None
+Value = str | int | bool | tuple[str, ...] | Mapping[str, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,9 @@ def _apply(document: tomlkit.TOMLDocument, change: Change) -> None:
 
 
 def _item(value: Value) -> items.Item:
-    """As it stands in the file: what has keys of its own, on one line."""
+    """As it stands in the file: what has parts, on one line."""
+    if isinstance(value, tuple):
+        return tomlkit.item(list(value))
     if not isinstance(value, Mapping):
         return tomlkit.item(value)
     return tomlkit.value("{ " + ", ".join(f"{key} = {number}" for key, number in value.items()) + " }")
@@ -104,7 +105,14 @@ def _apply_plainly(expected: MutableMapping[str, Any], change: Change) -> None:
     if change.value is None:
         expected.pop(key, None)
     else:
-        expected[key] = dict(change.value) if isinstance(change.value, Mapping) else copy.copy(change.value)
+        expected[key] = _plain(change.value)
+
+
+def _plain(value: Value) -> object:
+    """As a parser reads it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _ensure_exact(edited: str, expected: dict[str, Any], changes: tuple[Change, ...]) -> None:

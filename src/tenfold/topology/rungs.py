@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tenfold import errors
-from tenfold.topology import edit, following, nearest, tiers
+from tenfold.topology import edit, following, nearest, spreading, tiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ def _enter(rung: Rung, topology: tiers.Topology, *, shared_cache: bool, has_bala
         case "stateless":
             return _enter_stateless(topology, shared_cache=shared_cache)
         case "regions":
-            return _enter_regions(topology, has_balancers=has_balancers)
+            return spreading.enter(topology, has_balancers=has_balancers)
         case "autoscaled":
             return following.enter(topology)
         case "queued":
@@ -218,47 +218,10 @@ def _enter_stateless(topology: tiers.Topology, *, shared_cache: bool) -> list[ed
     return [store, edit.Change(("balancer", "sticky"), False)] if is_sticky else [store]
 
 
-FIRST, SECOND, THIRD = "seoul", "virginia", "ireland"
-"""What regions are called that nobody has named."""
-
-DELAY_MS = 90
-
-
-def _enter_regions(topology: tiers.Topology, *, has_balancers: bool) -> list[edit.Change]:
-    """What is there becomes the first region, or keeps its name; a second one comes, and what lies between them.
-
-    It gets few web servers: all of them together share the connections of one database.
-    """
-    is_named = topology.first != "home"
-    first = topology.first if is_named else FIRST
-    second = SECOND if first != SECOND else THIRD
-    changes = [] if is_named else [edit.Change(("regions", first, "primary"), True)]
-    changes += [
-        edit.Change(("regions", second, "primary"), False),
-        edit.Change(("regions", second, "web", "servers"), 2 if has_balancers else 1),
-        edit.Change(("wan", f"{first}-{second}", "delay_ms"), DELAY_MS),
-    ]
-    if topology.sessions.store in ("cache", "memory"):
-        changes.append(edit.Change(("sessions", "store"), "database"))
-    return changes
-
-
-def _leave_regions(topology: tiers.Topology) -> list[edit.Change]:
-    if topology.home != topology.first:
-        raise errors.BadInput(
-            f"[regions.{topology.home}]: is home, and only {topology.first}, which was there first, can stay alone; "
-            f"first: tenfold region move {topology.first}"
-        )
-    others = [edit.Change(("regions", name), None) for name in topology.regions if name != topology.first]
-    is_plain = topology.regions[topology.first].model_fields_set <= {"primary"}
-    changes = [edit.Change(("regions",), None)] if is_plain else others
-    return [*changes, edit.Change(("wan",), None)] if topology.wan else changes
-
-
 def _leave(rung: Rung, topology: tiers.Topology) -> list[edit.Change]:
     match rung.name:
         case "regions" if topology.has_regions:
-            return _leave_regions(topology)
+            return spreading.leave(topology)
         case "queued":
             present = (("queue", topology.queue), ("workers", topology.workers))
             return [edit.Change((name,), None) for name, section in present if section is not None]

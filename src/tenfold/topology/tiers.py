@@ -101,6 +101,11 @@ class Service(Section):
         return f"{scheme}://{host}" if port == own_port else f"{scheme}://{host}:{port}"
 
     @property
+    def listens_everywhere(self) -> bool:
+        """Whether the front door is at every address of the machine: which of them clients call, nobody says."""
+        return self.listen.rpartition(":")[0].strip("[]") in ("0.0.0.0", "::")  # noqa: S104 (read, not bound)
+
+    @property
     def redirect(self) -> str:
         """Where plain HTTP is redirected to the front door from, `address:port`; empty: nowhere."""
         if self.tls is None or self.redirect_http == "off":
@@ -257,8 +262,9 @@ class Database(Section):
     """`own`: a server of its own. Absent: `own` when there are replicas or balancers, else `shared`."""
     replicas: int = Field(default=0, ge=0, le=8)
     """Copies that follow the primary, answer reads and take over when it dies (under Patroni)."""
-    synchronous: bool = False
-    """A commit waits for a replica, so that no acknowledged write is lost when a server dies."""
+    synchronous: Literal[False, True, "regions"] = False
+    """A commit waits for a replica, so that no acknowledged write is lost when a server dies; `"regions"`: and for a copy
+    in another region, so that none is lost with the home. While no other region follows, writes are then refused."""
     unknown_client: Literal["primary", "session", "eventual"] = "eventual"
     """The consistency of a read by a client that brought no position."""
     pool_size: int = Field(default=20, ge=1, le=500)

@@ -102,12 +102,10 @@ def ensure_dns(topology: tiers.Topology) -> Iterator[Problem]:
     yield from _repeated("dns.listen", [(f"dns.listen[{number}]", one) for number, one in enumerate(listen)])
     for number, one in enumerate(listen):
         yield from _listens(f"dns.listen[{number}]", one, "127.0.0.1:5353")
-    host = topology.service.listen.rpartition(":")[0].strip("[]")
-    for name, region in topology.regions.items():
-        if not region.addresses and name == topology.home and _is_wildcard(host):
-            found = f"none, with service.listen on {host}"
-            advice = 'add addresses = ["203.0.113.7"]: what clients are to call'
-            yield Problem(f"regions.{name}.addresses", found, "the region's public addresses", advice)
+    if topology.service.listens_everywhere and not topology.regions[topology.first].addresses:
+        found = f"none, with service.listen on {topology.service.listen.rpartition(':')[0].strip('[]')}"
+        advice = 'add addresses = ["203.0.113.7"]: what clients are to call'
+        yield Problem(f"regions.{topology.first}.addresses", found, "the region's public addresses", advice)
 
 
 def ensure_regions_are_found(topology: tiers.Topology) -> Iterator[Problem]:
@@ -295,11 +293,15 @@ def ensure_placement(topology: tiers.Topology) -> Iterator[Problem]:
 
 
 def ensure_synchronous(topology: tiers.Topology) -> Iterator[Problem]:
-    """A commit can wait for a replica only when there is one."""
+    """A commit can wait for a replica, or another region, only when there is one."""
     database = topology.database
+    said = problems.as_toml(database.synchronous)
     if database.synchronous and database.replicas < 1:
         advice = "set replicas to 1 or more, or synchronous to false"
-        yield Problem("database.replicas", f"{database.replicas} with synchronous = true", "1 or more", advice)
+        yield Problem("database.replicas", f"{database.replicas} with synchronous = {said}", "1 or more", advice)
+    if database.synchronous == "regions" and not topology.has_regions:
+        advice = "add another [regions.NAME], or set synchronous to true: a commit then waits for a replica at home"
+        yield Problem("database.synchronous", f"{said} with one region", "two regions or more", advice)
 
 
 def ensure_connections(topology: tiers.Topology) -> Iterator[Problem]:
@@ -397,7 +399,7 @@ RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (ensure_message_fits, ("queue.storage", "queue.message_size")),
     (ensure_imports, ("workers.imports",)),
     (ensure_placement, ("database.placement", "database.replicas")),
-    (ensure_synchronous, ("database.replicas", "database.synchronous")),
+    (ensure_synchronous, ("database.replicas", "database.synchronous", "regions")),
     (ensure_connections, ("database", "web", "web_groups", "workers.servers", "workers.processes", "regions")),
 )
 """Every rule, with the fields it reads."""
@@ -445,10 +447,6 @@ def _repeated(path: str, named: list[tuple[str, str]]) -> Iterator[Problem]:
             found = f"{problems.as_toml(value)}, which {first[value]} has too"
             yield Problem(where, found, "each of them once", "remove one of the two")
         first.setdefault(value, where)
-
-
-def _is_wildcard(host: str) -> bool:
-    return host in ("0.0.0.0", "::")  # noqa: S104 (read, not bound)
 
 
 def _is_address(text: str) -> bool:

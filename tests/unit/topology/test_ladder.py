@@ -176,14 +176,47 @@ def test_the_new_tiers_come_and_go_without_a_trace() -> None:
     replicated, text = at(rungs.named("replicated")), at(rungs.named("queued"))
 
     followed = replicated.replace("[web]\nservers = 2\n", "[web]\nservers = { min = 2, max = 3 }\n")
+    public = followed.replace('app  = "shop.web:app"\n', 'app  = "shop.web:app"\ndomain = "shop.test"\n')
     assert text == (
-        f'{followed}\n[cache]\nservers = 3\n\n[cdn]\nedges = 2\n\n[sessions]\nstore = "token"\n\n'
-        "[regions.seoul]\nprimary = true\n\n[regions.virginia]\nprimary = false\n\n"
-        "[regions.virginia.web]\nservers = 2\n\n[wan.seoul-virginia]\ndelay_ms = 90\n\n"
+        f'{public}\n[cache]\nservers = 3\n\n[cdn]\nedges = 2\n\n[sessions]\nstore = "token"\n\n'
+        '[regions.seoul]\nprimary = true\nnetworks = ["203.0.113.0/24"]\n\n'
+        '[regions.virginia]\nprimary = false\nnetworks = ["198.51.100.0/24"]\n\n'
+        "[regions.virginia.web]\nservers = 2\n\n[wan.seoul-virginia]\ndelay_ms = 90\n\n[dns]\nservers = 2\n\n"
         "[queue]\nservers = 3\n\n[workers]\nservers = 2\n"
     )
     down = edit.apply(text, rungs.edits(load.parse(text), rungs.named("replicated")))
-    assert load.parse(replicated) == load.parse(down)
+    named = load.parse(replicated).service.model_copy(update={"domain": "shop.test"})
+    assert load.parse(replicated).model_copy(update={"service": named}) == load.parse(down)
+
+
+def to_regions(text: str) -> str:
+    return edit.apply(text, rungs.edits(load.parse(text), rungs.named("regions"), (rungs.named("cached"),)))
+
+
+def test_name_servers_keep_what_the_file_says_of_the_name_and_of_networks() -> None:
+    own = SINGLE.replace("[database]", 'domain = "shop.example"\n\n[database]')
+    text = own + '[dns]\nttl = "9s"\n[regions.paris]\nprimary = true\nnetworks = ["203.0.113.0/24", "192.0.2.0/24"]\n'
+    up = load.parse(to_regions(text))
+
+    assert ("shop.example", 9.0) == (up.service.domain, up.dns.life_seconds if up.dns else 0)
+    assert [("203.0.113.0/24", "192.0.2.0/24"), ("198.51.100.0/24",)] == [one.networks for one in up.regions.values()]
+    down = load.parse(edit.apply(to_regions(text), rungs.edits(up, rungs.named("single"))))
+    before = load.parse(text)
+    assert (before.dns, before.regions, before.service) == (down.dns, down.regions, down.service), "not the ladder's"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('listen = "0.0.0.0:8080"', r"0.0.0.0:8080 found, .* add \[regions.seoul\] with primary = true and addresses"),
+        ('tls = { certificate = "own.pem" }', "nothing found beside a certificate of your own"),
+    ],
+)
+def test_what_name_servers_would_have_to_guess_is_asked_for(line: str, said: str) -> None:
+    text = SINGLE.replace("[database]", f"{line}\n\n[database]")
+
+    with pytest.raises(errors.BadInput, match=said):
+        to_regions(text)
 
 
 def test_a_range_is_left_with_the_number_that_it_has_now() -> None:
