@@ -67,7 +67,8 @@ def kill(ctx: click.Context, name: str) -> None:
 def start(ctx: click.Context, name: str) -> None:
     """Give a region power and start what ran there; its data follows the home. Example: tenfold region start seoul"""
     where = project.where(ctx)
-    project.run(project.connect(where).start_region(name, output.teller()))
+    done = project.run(project.connect(where).start_region(name, output.teller()))
+    output.console.print(f"{name} {'runs again' if done['steps'] else 'runs already: nothing was to be started'}")
 
 
 @region.command()

@@ -18,6 +18,16 @@ def ensure_known(topology: tiers.Topology, region: str) -> None:
         raise errors.BadInput(f"region {region}: not found among {known}{nearest.hint(region, topology.regions)}")
 
 
+def ensure_may_lose(topology: tiers.Topology, region: str) -> None:
+    """There is a region of this name, and another one to serve in its place. Raises BadInput."""
+    ensure_known(topology, region)
+    if not topology.has_regions:
+        raise errors.BadInput(
+            f"region {region}: it is the only one, and nothing would serve in its place; for one server: "
+            "tenfold server kill NAME, for everything: tenfold down, for another region: tenfold grow --to regions"
+        )
+
+
 def with_home(text: str, topology: tiers.Topology, region: str) -> str:
     """The text of tenfold.toml with `primary = true` in this region, and in no other one."""
     changes = [

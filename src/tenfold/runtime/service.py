@@ -269,7 +269,7 @@ class Runtime:
         When it was the home of the data, the region with most of it becomes the home, or the one that is named: that
         every server of the lost one is proven dead is what allows it.
         """
-        homes.ensure_known(self.topology, name)
+        homes.ensure_may_lose(self.topology, name)
         async with self._change():
             records = self.store.records.servers.values()
             servers = [one.spec.name for one in records if layout.region_of(one.spec, self.topology) == name]
