@@ -134,11 +134,10 @@ class Situation:
     def needed_queues(self) -> tuple[str, ...]:
         """The servers whose queue has to run now: those that the app still uses come before others in their place.
 
-        Away from home none: messages go to the home region's.
+        Of this region alone: while the home moves, the app still uses another region's.
         """
-        if not self.is_home:
-            return self.queues
-        return _needed(self.there.told.queues, self.queues, keeps=self.there.told.keeps_messages_in_nats)
+        own = tuple(name for name in self.there.told.queues if self.there.server(name) or self.wanted.server(name))
+        return _needed(own, self.queues, keeps=self.there.told.keeps_messages_in_nats)
 
     @property
     def stale_queues(self) -> tuple[str, ...]:
@@ -146,13 +145,26 @@ class Situation:
         return () if self.there.told.queues else self._started_otherwise("nats", self.queues)
 
     def has_queue_quorum(self, names: tuple[str, ...]) -> bool:
-        """Whether messages can be given to these queue servers: more than half of them are ready."""
-        return 2 * len([name for name in names if self.runs(name, "nats")]) > len(names)
+        """Whether messages can be given to these queue servers, in whichever region: more than half are ready."""
+        views = (self, *self.everywhere.values())
+        return 2 * len([name for name in names if any(one.runs(name, "nats") for one in views)]) > len(names)
+
+    def has_lost_queue(self, names: tuple[str, ...]) -> bool:
+        """Whether these queue servers were another region's and none of them has power any more, or is there."""
+        there = [server for one in self.everywhere.values() for name in names if (server := one.there.server(name))]
+        is_elsewhere = bool(names) and not set(names) & set(self.queues)
+        return is_elsewhere and all(server.state is snapshot.ServerState.KILLED for server in there)
 
     def is_leaving(self, server: str) -> bool:
         """Whether the app still uses this cache or queue server and shall use others: until then it runs as it did."""
         leaves_cache = self.needed_caches != self.caches and server in self.there.told.caches
-        return leaves_cache or (self.needed_queues != self.queues and server in self.there.told.queues)
+        leaves_queue = self.needed_queues != self.queues and server in self.there.told.queues
+        return leaves_cache or leaves_queue or (server in self.queues and self._waits_for_home)
+
+    @property
+    def _waits_for_home(self) -> bool:
+        """Whether queue servers here copy those that the app is about to leave: they begin anew with the new ones."""
+        return not self.is_home and self.at_home.there.told.queues not in ((), self.at_home.queues)
 
     def _started_otherwise(self, engine: str, on: Iterable[str]) -> tuple[str, ...]:
         """Alive or not: what such a process left on its server would be in the way of another one."""

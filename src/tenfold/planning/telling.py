@@ -38,7 +38,43 @@ def told(now: Situation) -> Told:
         return _as_at_home(now)
     if not now.there.published and not any(server.app for server in now.there.servers):
         return _at_first(now)
-    return _handlers(now, _queue(now, _cache(now, _edges(now, now.there.told))))
+    return _handlers(now, _queue(now, _cache(now, _edges(now, witnessed(now, now.there.told)))))
+
+
+def witnessed(now: Situation, last: Told) -> Told:
+    """Commits wait for another region from when one follows until the topology says otherwise, also while it is out of
+    sight. Only a promotion by proof of the home's death strikes the dead one off: see `without`."""
+    if now.topology.database.synchronous != "regions":
+        return replace(last, witnesses=())
+    others = (one for one in now.everywhere.values() if any(one.is_streaming(name) for name in one.homes))
+    following = {now.region, *(one.region for one in others)}
+    found = tuple(name for name in now.topology.regions if name in following or name in last.witnesses)
+    return replace(last, witnesses=found if len(found) > 1 else ())
+
+
+def without(last: Told, region: str) -> Told:
+    """A region was lost and replaced: until another one follows commits count where they are made."""
+    found = tuple(name for name in last.witnesses if name != region)
+    return replace(last, witnesses=found if len(found) > 1 else ())
+
+
+def after_loss(found: regions.Views, region: str) -> regions.Views:
+    """The app of every region was told so before the survivor was promoted."""
+    return {
+        name: replace(one, there=replace(one.there, told=without(one.there.told, region)))
+        for name, one in found.items()
+    }
+
+
+def before_departure(found: regions.Views) -> tuple[str, steps.Step] | None:
+    """Before a region goes, no commit waits for it."""
+    home = regions.seen(found, regions.staying(found)[0])
+    told = witnessed(home, home.there.told)
+    gone = set(home.there.told.witnesses) - set(home.topology.regions)
+    if not gone or home.primary is None:
+        return None
+    reason = f"{' and '.join(sorted(gone))} goes, and no commit must wait for it"
+    return home.region, steps.PublishBindings(databases=home.there.published, told=told, reason=reason)
 
 
 def _at_first(now: Situation) -> Told:
@@ -94,7 +130,13 @@ def _stored(now: Situation, last: Told, *, may_use_cache: bool) -> Told:
 
 
 def _queue(now: Situation, last: Told) -> Told:
-    """The queue that is wanted, once it is there; the database's while the queue servers have to change."""
+    """The queue that is wanted, once it is there; the database's while the queue servers have to change.
+
+    Of queue servers that were lost with their region nothing can be moved: the copy here takes their place.
+    """
+    if now.has_lost_queue(last.queues) and now.has_queue_quorum(now.queues):
+        former = "" if last.transport == "nats" else last.transport
+        return replace(last, queues=now.queues, transport="nats", former_transport=former)
     if not now.queues or last.queues not in ((), now.queues):
         if last.transport == "nats":
             return replace(last, transport="postgres", former_transport="nats")

@@ -148,7 +148,7 @@ def waiting_in(streams: Iterable[nats.Stream], now: float) -> tuple[int, float]:
 
 
 async def _on_queue_servers(places: seats.Seats) -> tuple[int, float]:
-    servers = places.wanted.running("nats")
+    servers = places.wanted.of(places.topology.home).running("nats")
     if not servers:
         return 0, 0.0
     streams = await nats.streams([places.seat(one.name, "nats") for one in servers])

@@ -124,10 +124,9 @@ def _queue(places: seats.Seats, told: snapshot.Told, region: str) -> bindings.Qu
     return bindings.Queue(
         transport=told.transport,
         former=told.former_transport,
-        nodes=tuple(
-            bindings.QueueNode(name=one.name, host=_address(places, one, region))
-            for one in _servers(places, told.queues)
-        ),
+        nodes=_queue_nodes(places, _servers(places, told.queues), region),
+        domain=layout.region_named(places.topology, region).scope if told.queues else "",
+        mirrors=_mirrors(places, region) if told.queues else (),
         password=places.secrets.queue if told.queues else "",
         replicas=max(1, min(MOST_REPLICAS, len(told.queues))),
         storage_bytes=queue.storage_bytes,
@@ -135,6 +134,25 @@ def _queue(places: seats.Seats, told: snapshot.Told, region: str) -> bindings.Qu
         concurrency=workers.concurrency,
         most_bytes=queue.message_size_bytes,
         imports=workers.imports,
+    )
+
+
+def _mirrors(places: seats.Seats, region: str) -> tuple[bindings.QueueRegion, ...]:
+    """The queue servers of all regions but this one that the topology asks for, whether they run just now or not."""
+    others = [one for one in layout.regions(places.topology) if one.name != region]
+    servers = {one.name: places.wanted.of(one.name).running("nats") for one in others}
+    return tuple(
+        bindings.QueueRegion(name=one.name, domain=one.scope, nodes=_queue_nodes(places, servers[one.name], region))
+        for one in others
+        if servers[one.name]
+    )
+
+
+def _queue_nodes(
+    places: seats.Seats, servers: tuple[layout.Server, ...], region: str
+) -> tuple[bindings.QueueNode, ...]:
+    return tuple(
+        bindings.QueueNode(name=one.name, host=_address(places, one, region), region=one.region) for one in servers
     )
 
 

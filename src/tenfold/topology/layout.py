@@ -75,6 +75,9 @@ HOME_PORT = 8082
 PURGE_PORT = 6083
 """The port of an edge where purges are taken; nothing else is served there."""
 
+QUEUE_LINK_PORT = 7422
+"""The port of a queue server where those of other regions connect."""
+
 APP_ENGINES = ("granian", "worker")
 """The engines that run the app: one answers requests, the other handles messages. Both run a release."""
 
@@ -219,8 +222,8 @@ def _servers(topology: tiers.Topology, region: "Region", *, is_home: bool) -> li
     servers += region.servers("cache", topology.cache_servers, (VALKEY,))
     if is_home or topology.has_failover:
         servers += _data_servers(topology, region)
+    servers += region.servers("queue", topology.queue.servers if topology.queue else 0, (NATS,))
     if is_home:
-        servers += region.servers("queue", topology.queue.servers if topology.queue else 0, (NATS,))
         servers += region.servers("worker", topology.workers.count if topology.workers else 0, (WORKER,))
     return servers
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from tenfold import engines
 from tenfold.engines import templates
 from tenfold.engines.nats import settings
+from tenfold.topology import layout
 
 FILE = "nats.conf"
 
@@ -18,6 +19,8 @@ def render(seat: engines.Seat) -> Mapping[str, str]:
         **dataclasses.asdict(settings.settings(seat)),
         route_port=settings.ROUTE_PORT,
         monitor_port=settings.MONITOR_PORT,
+        link_port=layout.QUEUE_LINK_PORT,
+        messages=settings.MESSAGES,
         memory_bytes=settings.MEMORY_BYTES,
         ping_seconds=settings.PING_SECONDS,
         ping_max=settings.PING_MAX,

@@ -9,7 +9,13 @@ from tenfold import engines
 from tenfold.topology import layout
 
 APP, ADMIN = "app", "admin"
-"""The users: of the app, and of the system account and the servers' routes."""
+"""The users: of the app, and of the system account, the servers' routes and their links between regions."""
+
+MESSAGES = "tenfold.>"
+"""What messages are published to: never carried between regions. Two streams that both take messages, before a region
+that returns has become a copy again, would both keep each."""
+
+FIRST_REGION = 1
 
 ROUTE_PORT = 6222
 MONITOR_PORT = 8222
@@ -42,8 +48,12 @@ class Settings:
     address: str
     port: int
     data: Path
+    domain: str
+    """The name of its region's JetStream: fixed, whether there are other regions or not."""
     peers: tuple[str, ...]
-    """The addresses of all queue servers, its own included."""
+    """The addresses of all queue servers of its region, its own included."""
+    hub: tuple[str, ...]
+    """The addresses at which it meets the queue servers of the first region; empty: it is one of them."""
     payload_bytes: int
     pending_bytes: int
     storage_bytes: int
@@ -57,14 +67,23 @@ def settings(seat: engines.Seat) -> Settings:
     return Settings(
         name=seat.server.name,
         cluster=f"{seat.topology.service.name}-{seat.server.scope}",
+        domain=seat.server.scope,
         address=seat.address,
         port=seat.process.port,
         data=seat.data,
         peers=tuple(server.address(seat.network) for server in servers),
+        hub=_hub(seat),
         payload_bytes=payload_bytes,
         pending_bytes=max(PENDING_BYTES, 2 * payload_bytes),
         storage_bytes=queue.storage_bytes if queue else DEFAULT_STORAGE_BYTES,
     )
+
+
+def _hub(seat: engines.Seat) -> tuple[str, ...]:
+    """Every region is joined to the first one: NATS refuses a ring of leaf nodes."""
+    number = seat.server.region_number
+    first = (one for one in seat.layout.running(layout.NATS.engine) if one.region_number == FIRST_REGION != number)
+    return tuple(one.address(seat.network, seen_from=number) for one in first)
 
 
 def monitor_url(seat: engines.Seat) -> str:

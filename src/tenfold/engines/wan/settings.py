@@ -15,7 +15,7 @@ CROSSING = {
     "server": (layout.PORTS["postgres"], layout.HOME_PORT),
     "balancer": (layout.HOME_PORT,),
     "edge": (layout.PURGE_PORT,),
-    "queue": (layout.PORTS["nats"],),
+    "queue": (layout.PORTS["nats"], layout.QUEUE_LINK_PORT),
     "database": (layout.PORTS["postgres"], layout.PORTS["patroni"]),
 }
 """By tier, the ports that another region may ask."""

@@ -57,7 +57,7 @@ def _leaving(stage: Stage) -> tuple[str, ...]:
 def _leaving_in(places: seats.Seats, region: str) -> tuple[str, ...]:
     told, wanted = publish.told_in(publish.published(places, region)), places.wanted.of(region)
     caches = tuple(one.name for one in wanted.running("valkey"))
-    queues = tuple(one.name for one in places.wanted.running("nats"))
+    queues = tuple(one.name for one in places.wanted.of(places.topology.home).running("nats"))
     return (*(told.caches if told.caches != caches else ()), *(told.queues if told.queues != queues else ()))
 
 
