@@ -1,6 +1,6 @@
 """A small service behind real edges, in this process: its database, its web server, and visitors who pass a front door.
 
-Used by tests/engines/test_purge.py and benchmarks/purge.py. The front door here knows one rule of the real one: who
+Used by tests/engines/test_purge*.py and benchmarks/purge.py. The front door here knows one rule of the real one: who
 brings a bypass cookie is sent past the edges.
 """
 
@@ -12,14 +12,15 @@ from itertools import cycle
 from pathlib import Path
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from support import edges, postgres_cluster, seats
-from tenfold import Tenfold, Transaction, engines
+from support import edges, far_region, postgres_cluster, seats
+from tenfold import Tenfold, Transaction, bindings, engines
 from tenfold.engines import varnish
 from tenfold.engines.varnish import settings
 from tenfold.sdk.asgi import protocol
@@ -57,6 +58,8 @@ class Served:
     tf: Tenfold
     origin: str
     edges: list[str]
+    link: far_region.Link | None = None
+    """The way to the last edge and the last replica, when they are in another region."""
 
     @asynccontextmanager
     async def visitor(self) -> AsyncIterator["Visitor"]:
@@ -66,7 +69,7 @@ class Served:
 
     def another(self) -> Tenfold:
         """Another process of the service, not started."""
-        return tenfold(self.cluster, self.seats)
+        return tenfold(self.cluster, self.seats, link=self.link)
 
     @property
     def seats(self) -> list[engines.Seat]:
@@ -139,22 +142,44 @@ def application(tf: Tenfold) -> protocol.App:
     return tf.wrap(Starlette(routes=routes))
 
 
-def tenfold(cluster: postgres_cluster.Cluster, told: list[engines.Seat], key: str = edges.KEY) -> Tenfold:
-    """The service's, as one beside infrastructure of its own."""
+def tenfold(
+    cluster: postgres_cluster.Cluster,
+    told: list[engines.Seat],
+    key: str = edges.KEY,
+    link: far_region.Link | None = None,
+) -> Tenfold:
+    """The service's, as one beside infrastructure of its own; with a link the last edge and replica are behind it."""
     urls = [
         f"postgres://{postgres_cluster.USER}:{postgres_cluster.PASSWORD}@{one.host}:{one.port}/{postgres_cluster.DATABASE}"
         for one in cluster.servers
     ]
     cdn = [f"edge://:{key}@{seat.address}:{layout.PURGE_PORT}" for seat in told]
-    return Tenfold(database=urls, cdn=cdn, name="shop")
+    made = Tenfold(database=urls, cdn=cdn, name="shop")
+    return made if link is None else _apart(made, cluster, link)
+
+
+def _apart(made: Tenfold, cluster: postgres_cluster.Cluster, link: far_region.Link) -> Tenfold:
+    """The same as the runtime tells it with two regions."""
+    assert made._database is not None
+    assert made._cdn is not None
+    *near, far = (one.node for one in cluster.servers)
+    there = msgspec.structs.replace(far, host=link.seen(far.host), region=far_region.FAR)
+    shard = bindings.Shard(nodes=(*near, there))
+    made._database = msgspec.structs.replace(made._database, shards=(shard,))
+    *close, last = made._cdn.nodes
+    distant = msgspec.structs.replace(last, host=link.seen(last.host), region=far_region.FAR)
+    made._cdn = msgspec.structs.replace(made._cdn, nodes=(*close, distant))
+    return made
 
 
 @asynccontextmanager
-async def serving(site: seats.Site, cluster: postgres_cluster.Cluster) -> AsyncIterator[Served]:
+async def serving(
+    site: seats.Site, cluster: postgres_cluster.Cluster, link: far_region.Link | None = None
+) -> AsyncIterator[Served]:
     """The service behind these edges, which are empty and have been told apart from any before."""
     addresses = [one.address(site.network) for one in layout.layout(site.topology).balancers]
     told = _seats(site)
-    tf = tenfold(cluster, told)
+    tf = tenfold(cluster, told, link=link)
     runner = web.AppRunner(_bridge(application(tf)), access_log=None)
     async with tf:
         await runner.setup()
@@ -162,7 +187,7 @@ async def serving(site: seats.Site, cluster: postgres_cluster.Cluster) -> AsyncI
             for address in addresses:
                 await web.TCPSite(runner, address, layout.ORIGIN_PORT).start()
             edge_urls = [f"http://{seat.address}:{seat.process.port}" for seat in told]
-            yield Served(site, cluster, tf, f"http://{addresses[0]}:{layout.ORIGIN_PORT}", edge_urls)
+            yield Served(site, cluster, tf, f"http://{addresses[0]}:{layout.ORIGIN_PORT}", edge_urls, link)
         finally:
             await runner.cleanup()
 

@@ -6,7 +6,8 @@ three times:
 
     at once             what it kept before
     after the replicas  once every replica that may be read has passed the commit's position: what it fetched since from
-                        a web server that read from a slower one
+                        a web server that read from a slower one. Edges of this region hear of it when its own replicas
+                        have, however far the others are
     at the end          `SETTLE_SECONDS` after that: what was made of values that a process had cached, whose floors
                         are read every second at the latest
 
@@ -34,7 +35,8 @@ from tenfold.sdk.db import connect, nodes, outgoing, primary, routing, tokens, t
 log = logging.getLogger("tenfold.cdn")
 
 TELL_SECONDS = 0.05
-"""How long a commit waits for every edge to acknowledge. After that the others hear of it as soon as they can."""
+"""How long a commit waits for the edges of its own region to acknowledge. Those of others are told at the same moment,
+and nobody waits: to them it may be far."""
 
 SETTLE_SECONDS = 1.25
 """From the second purge to the last: a process's cached values follow within a second."""
@@ -114,6 +116,7 @@ class Delivery:
         self._settled = settled
         self._shard = shard
         self._passing = outgoing.Behind("cdn-pass", self._pass)
+        self._crossing = outgoing.Behind("cdn-cross", self._cross)
         self._ending = outgoing.Behind("cdn-end", self._end)
         self.watcher: Callable[[purges.Purge], None] | None = None
         """For tests: told of each purge whose transaction was committed."""
@@ -152,8 +155,9 @@ class Delivery:
         counters.add("cdn.purges", len(rows))
         _note(ids)
         since = asyncio.get_running_loop().time()
-        missing = await self._edges.tell(wanted, TELL_SECONDS, only=self._edges.names - self._edges.troubles.keys())
-        if missing:
+        told = self._edges.send(wanted, only=self._edges.names - self._edges.troubles.keys())
+        near = {name: done for name, done in told.items() if name in self._edges.near}
+        if await edges.missing(near, TELL_SECONDS):
             counters.add("cdn.purges_late")
         if at is not None:  # else the connection died right behind the commit: whoever finds the row sees to it
             self._see_to(Committed(ids, wanted, at, since))
@@ -171,6 +175,7 @@ class Delivery:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
         await self._passing.stop(0.0)
+        await self._crossing.stop(0.0)
         await self._ending.stop(0.0)
         mine, self._mine = self._mine, set()
         if mine:
@@ -209,13 +214,18 @@ class Delivery:
         self._passing.add(one)
 
     async def _pass(self, batch: list[Committed]) -> None:
-        """The second purge, once every replica has passed them all."""
+        """The second purge of this region's edges, once its replicas have passed all of it."""
         ids = [row for one in batch for row in one.rows]
         await self._try(HOLD, ids, TAKE_SECONDS)
-        until = max(one.since for one in batch) + PASS_SECONDS
-        for one in batch:
-            await self._passed(one.at, until)
-        await self._edges.tell([purge for one in batch for purge in one.wanted])
+        await self._passed(batch, self._is_near)
+        await self._edges.tell(_wanted(batch), only=self._edges.near)
+        self._crossing.add(*batch)
+
+    async def _cross(self, batch: list[Committed]) -> None:
+        """The same for those of other regions: their replicas may be far, or cut off."""
+        await self._passed(batch, lambda _: True)
+        if far := self._edges.names - self._edges.near:
+            await self._edges.tell(_wanted(batch), only=far)
         now = asyncio.get_running_loop().time()
         self._ending.add(*(dataclasses.replace(one, since=now) for one in batch))
 
@@ -223,8 +233,7 @@ class Delivery:
         """The last purge of what has come together, when all of it is old enough."""
         until = max(one.since for one in batch) + SETTLE_SECONDS
         await asyncio.sleep(until - asyncio.get_running_loop().time())
-        wanted = tuple(purge for one in batch for purge in one.wanted)
-        await self._settle([row for one in batch for row in one.rows], wanted, self._edges.names)
+        await self._settle([row for one in batch for row in one.rows], _wanted(batch), self._edges.names)
 
     async def _settle(
         self, ids: list[UUID], wanted: Sequence[purges.Purge], owing: Sequence[str] | frozenset[str]
@@ -235,12 +244,20 @@ class Delivery:
             self._settled.add(ids)
         self._mine.difference_update(ids)
 
-    async def _passed(self, at: position.Position, until: float) -> None:
-        """Wait until every node that may be read shows what was committed at this position."""
-        shard = self._shards.shard(at.shard)
-        while not all(_has_passed(shard, node, at) for node in shard.nodes.values()):
-            if not await shard.freshness.wait(until):
-                return
+    async def _passed(self, batch: list[Committed], is_meant: Callable[[nodes.Node], bool]) -> None:
+        """Wait until every one of these nodes that may be read shows all that was committed, for a while."""
+        until = max(one.since for one in batch) + PASS_SECONDS
+        for one in batch:
+            shard = self._shards.shard(one.at.shard)
+            while not all(_has_passed(shard, node, one.at) for node in shard.nodes.values() if is_meant(node)):
+                if not await shard.freshness.wait(until):
+                    return
+
+    def _is_near(self, node: nodes.Node) -> bool:
+        """Whether web servers of this region read from it: from any one where there is none of its own."""
+        shard = self._shards.shard(self._shard)
+        has_own = any(one.where.region == shard.region for one in shard.nodes.values())
+        return node.where.region == shard.region or not has_own
 
     async def _try(self, statement: str, *args: Any) -> bool:
         try:
@@ -294,6 +311,10 @@ def _note(ids: Sequence[UUID]) -> None:
     serving = request.current()
     if serving is not None and not serving.has_responded:
         visits.of(serving).purged += ids
+
+
+def _wanted(batch: Sequence[Committed]) -> tuple[purges.Purge, ...]:
+    return tuple(purge for one in batch for purge in one.wanted)
 
 
 def _has_passed(shard: nodes.Shard, node: nodes.Node, at: position.Position) -> bool:

@@ -34,7 +34,7 @@ begins with SERVICE-edge, or the header X-Tenfold-Position, goes to a web server
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -55,6 +55,10 @@ MOST_BODY_BYTES = 64 * 1024
 GONE = "nothing listens at its address"
 
 
+Told = Mapping[str, "asyncio.Future[bool]"]
+"""By edge whether it has acknowledged, once that is known."""
+
+
 class RefusedError(Exception):
     """An edge has answered something else than 200, or no HTTP at all. Never leaves this module."""
 
@@ -73,22 +77,21 @@ class Edge:
     def __init__(self, where: bindings.EdgeNode, key: str, *, is_near: bool) -> None:
         self.where = where
         self.key = key
-        self._is_near = is_near
+        self.is_near = is_near
         self.trouble = ""
         """Why the last purge was not acknowledged; empty: it was."""
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def purge(self, wanted: Sequence[purges.Purge], seconds: float) -> bool:
-        """Whether it has acknowledged within so many seconds; if not it is told nevertheless."""
+    def purge(self, wanted: Sequence[purges.Purge]) -> "asyncio.Future[bool]":
+        """Tell it, whether anybody waits for that or not; the result is whether it has acknowledged."""
         loop = asyncio.get_running_loop()
         one = _Waiting(wanted, loop.create_future())
         self._waiting.append(one)
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run(), name=f"tenfold-cdn-{self.where.name}")
-        done, _ = await asyncio.wait([one.done], timeout=seconds)
-        return bool(done) and one.done.result()
+        return one.done
 
     def abandon(self) -> None:
         """Close its connection; who still waits is told that it did not acknowledge."""
@@ -121,7 +124,7 @@ class Edge:
                 await self._say_all(wanted)
             self.trouble = ""
         except ConnectionRefusedError as error:
-            if self._is_near:
+            if self.is_near:
                 self.trouble = GONE
                 self._disconnect()
             else:
@@ -199,6 +202,11 @@ class Edges:
         return frozenset(self._by_name)
 
     @property
+    def near(self) -> frozenset[str]:
+        """The names of those in this process's own region."""
+        return frozenset(name for name, edge in self._by_name.items() if edge.is_near)
+
+    @property
     def troubles(self) -> dict[str, str]:
         """By edge why its last purge was not acknowledged."""
         return {name: edge.trouble for name, edge in self._by_name.items() if edge.trouble}
@@ -216,18 +224,27 @@ class Edges:
             else:
                 known.key = bound.key
 
+    def send(self, wanted: Sequence[purges.Purge], only: Collection[str] | None = None) -> Told:
+        """Purge at every edge, or at those of `only`, from this moment on: nobody needs to wait for it."""
+        return {name: edge.purge(wanted) for name, edge in self._by_name.items() if only is None or name in only}
+
     async def tell(
         self, wanted: Sequence[purges.Purge], seconds: float = 2 * ANSWER_SECONDS, only: Collection[str] | None = None
     ) -> frozenset[str]:
-        """Purge at every edge, or at those of `only`, at once; returns who has not acknowledged in time."""
-        asked = [edge for name, edge in self._by_name.items() if only is None or name in only]
-        answers = await asyncio.gather(*(edge.purge(wanted, seconds) for edge in asked))
-        return frozenset(edge.where.name for edge, is_done in zip(asked, answers, strict=True) if not is_done)
+        """`send`, and wait; returns who has not acknowledged in time."""
+        return await missing(self.send(wanted, only), seconds)
 
     async def stop(self) -> None:
         """Close every connection. Twice is once."""
         edges, self._by_name = list(self._by_name.values()), {}
         await asyncio.gather(*(edge.stop() for edge in edges))
+
+
+async def missing(told: Told, seconds: float) -> frozenset[str]:
+    """Who of these has not acknowledged within so many seconds."""
+    if told:
+        await asyncio.wait(told.values(), timeout=seconds)
+    return frozenset(name for name, done in told.items() if not (done.done() and done.result()))
 
 
 def _answer(batch: list[_Waiting], *, is_done: bool) -> None:
