@@ -68,6 +68,8 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     """Connections that one web process may open to one node."""
     unknown_client: str = "eventual"
     """The consistency of a read by a client that brought no position."""
+    witnesses: tuple[str, ...] = ()
+    """Two regions or more: a commit counts when one of them that is not the primary's has it, too. Empty: at once."""
 
 
 class CacheNode(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@
     │   ├── StoreUnavailable      the cache, session store or queue does not answer, and there is no other way
     │   ├── DeadlineExceeded      the wait was as long as it may be, and nothing was done
     │   ├── NoPrimary             no writable primary appeared before the deadline
+    │   ├── NoOtherRegion         a commit counts in two regions or not at all, and no other one follows
     │   └── NotCommitted          the connection was lost, and certainly nothing was written
     ├── OutcomeUnknown            a commit's answer was lost and could not be settled
     ├── MisuseError               the program, not the world, is wrong
@@ -108,6 +109,10 @@ class DeadlineExceeded(TryAgain):
 
 class NoPrimary(DeadlineExceeded):
     """No writable primary appeared before the deadline. Nothing was written."""
+
+
+class NoOtherRegion(TryAgain):
+    """A commit counts only when another region has it, and none follows the home. Nothing was written."""
 
 
 class NotCommitted(TryAgain):

@@ -62,9 +62,26 @@ def _databases(snapshot: snapshots.Snapshot, topology: tiers.Topology) -> Iterat
     if topology.database.synchronous and topology.has_failover and primary.synchronous_standbys == 0:
         text = "no replica takes part in commits: the death of the primary may lose writes"
         yield Condition("no_synchronous_standby", "error", text, primary.server)
+    if topology.database.synchronous == "regions":
+        yield from _witnesses(snapshot, primary)
     for node in snapshot.databases:
         if node.role == "standby" and node.is_reachable:
             yield from _standby(node)
+
+
+def _witnesses(snapshot: snapshots.Snapshot, primary: snapshots.DatabaseNode) -> Iterator[Condition]:
+    """Whether acknowledged writes are in two regions."""
+    regions = {one.name: one.region for one in snapshot.servers}
+    others = set(snapshot.told.witnesses) - {regions[primary.server]}
+    if not others:
+        text = "no other region has followed yet: the loss of the home may lose acknowledged writes"
+        yield Condition("one_region_counts", "error", text, primary.server)
+    elif not any(node.is_streaming and regions[node.server] in others for node in snapshot.databases):
+        text = (
+            f"{' or '.join(sorted(others))} does not follow: writes are answered 503, reads go on; to let writes go on "
+            "without, set database.synchronous to true, and: tenfold apply"
+        )
+        yield Condition("no_region_follows", "error", text, primary.server)
 
 
 def _stores(snapshot: snapshots.Snapshot) -> Iterator[Condition]:

@@ -205,6 +205,8 @@ class Told:
     """What may hold messages still, and is listened to as well."""
     handled_by: Literal["web", "workers"] = "web"
     """Who runs the subscribers."""
+    witnesses: tuple[str, ...] = ()
+    """Regions of which another than the primary's must have a commit before it counts; empty: none must."""
 
     @property
     def keeps_sessions_in_cache(self) -> bool:

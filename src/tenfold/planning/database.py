@@ -136,6 +136,7 @@ def _reason_to_tell(last: snapshot.Told, told: snapshot.Told) -> str:
             last.edges != told.edges
         ),
         "the cache servers are there" if told.caches else "the cache servers go": last.caches != told.caches,
+        _witness_reason(told): last.witnesses != told.witnesses,
         f"sessions go to the {told.store}": last.store != told.store,
         "messages go to the queue servers" if told.transport == "nats" else "messages go to the database": (
             last.transport != told.transport
@@ -145,6 +146,12 @@ def _reason_to_tell(last: snapshot.Told, told: snapshot.Told) -> str:
         ),
     }
     return "; ".join(reason for reason, is_so in changed.items() if is_so) or "what has moved needs no second look"
+
+
+def _witness_reason(told: snapshot.Told) -> str:
+    if not told.witnesses:
+        return "a commit counts where it is made"
+    return f"a commit counts when two of {', '.join(told.witnesses)} have it"
 
 
 def relax_synchronous(now: Situation) -> steps.Step | None:
@@ -203,7 +210,7 @@ def require_synchronous(now: Situation) -> steps.Step | None:
         return None
     if not any(now.is_streaming(name) for name in now.homes):
         return None
-    reason = "database.synchronous is true: no acknowledged write is lost when a server dies"
+    reason = "database.synchronous asks for it: no acknowledged write is lost when a server dies"
     return steps.ChangeSynchronous(is_synchronous=True, reason=reason)
 
 

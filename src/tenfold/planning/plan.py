@@ -21,6 +21,7 @@ from tenfold.planning import (
     resizing,
     serving,
     steps,
+    telling,
 )
 from tenfold.planning.situation import Situation
 from tenfold.topology import tiers
@@ -98,7 +99,8 @@ def _next_step(views: regions.Views) -> tuple[str, steps.Step] | None:
     seen = [regions.seen(views, name) for name in regions.staying(views)]
     looked = ((one, rule) for rule in RULES for one in (reversed(seen) if rule is database.publish else seen))
     steps_found = ((one.region, step) for one, rule in looked if (step := rule(one)))
-    return naming.before_departure(views) or regions.next_departure(views) or next(steps_found, None)
+    leaving = naming.before_departure(views) or telling.before_departure(views) or regions.next_departure(views)
+    return leaving or next(steps_found, None)
 
 
 def _after(step: steps.Step, views: regions.Views, name: str) -> regions.Views:
@@ -106,6 +108,7 @@ def _after(step: steps.Step, views: regions.Views, name: str) -> regions.Views:
         views = regions.after_telling(views, step, name)
     if isinstance(step, steps.MoveHome):
         views = {**views, step.source: homing.moved(views[step.source])}
+        views = telling.after_loss(views, step.source) if step.is_lost else views
     return {**views, name: effects.after(step, regions.seen(views, name))}
 
 

@@ -278,6 +278,8 @@ class PublishBindings(Step):
             more += f"; queue: {told.transport}{_also((told.former_transport,))}"
         if told.handled_by == "workers":
             more += "; workers handle messages"
+        if told.witnesses:
+            more += f"; commits count in two of {', '.join(told.witnesses)}"
         where = f" in {self.region}" if self.region else ""
         return f"tell the app{where} its database nodes: {', '.join(self.databases)}{more}"
 

@@ -8,7 +8,7 @@ What is told is itself what is remembered: a change that is cut short goes on fr
 from dataclasses import replace
 
 from tenfold.observation import snapshot
-from tenfold.planning import homing
+from tenfold.planning import homing, regions, steps
 from tenfold.planning.situation import Situation
 
 Told = snapshot.Told

@@ -44,7 +44,7 @@ def make(
     )
     return bindings.Bindings(
         service=service,
-        database=database(topology, places.secrets, nodes),
+        database=database(topology, places.secrets, nodes, told.witnesses),
         cdn=_cdn(places, told, region),
         cache=_cache(places, told, region),
         sessions=bindings.Sessions(
@@ -168,7 +168,10 @@ def _servers(places: seats.Seats, names: tuple[str, ...]) -> tuple[layout.Server
 
 
 def database(
-    topology: tiers.Topology, secrets: engines.Secrets, nodes: tuple[bindings.DatabaseNode, ...]
+    topology: tiers.Topology,
+    secrets: engines.Secrets,
+    nodes: tuple[bindings.DatabaseNode, ...],
+    witnesses: tuple[str, ...] = (),
 ) -> bindings.Database:
     """How an app of this topology reaches its database on these nodes."""
     name = database_name(topology.service.name)
@@ -179,6 +182,7 @@ def database(
         password=secrets.app,
         pool_size=topology.database.pool_size,
         unknown_client=topology.database.unknown_client,
+        witnesses=witnesses,
     )
 
 
@@ -224,4 +228,5 @@ def told_in(bound: bindings.Bindings | None) -> snapshot.Told:
         transport=cast(snapshot.Transport, bound.queue.transport),
         former_transport=cast(snapshot.Transport, bound.queue.former),
         handled_by="workers" if bound.queue.handled_by == "workers" else "web",
+        witnesses=bound.database.witnesses if bound.database else (),
     )

@@ -126,7 +126,8 @@ def _expected(error: ErrorDetails) -> str:
         case "less_than_equal":
             return f"{_limit(error, context['le'])} or less"
         case "literal_error":
-            return str(context["expected"]).replace("'", '"')
+            expected = str(context["expected"]).replace("'", '"')
+            return expected.replace("True", "true").replace("False", "false")
         case kind:
             return EXPECTED.get(kind, error["msg"])
 

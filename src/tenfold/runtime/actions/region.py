@@ -8,8 +8,8 @@ from tenfold.engines.patroni import admin as patroni
 from tenfold.engines.patroni import regions
 from tenfold.engines.postgres import lost
 from tenfold.kit import files
-from tenfold.planning import steps
-from tenfold.runtime import crossing
+from tenfold.planning import steps, telling
+from tenfold.runtime import crossing, publish
 from tenfold.runtime.actions.stage import Stage
 
 
@@ -42,6 +42,7 @@ async def move(stage: Stage, step: steps.MoveHome) -> None:
     source, target = side(stage, step.source), side(stage, step.target)
     if step.is_lost:
         _ensure_dead(stage, source)
+        _suspend(stage, step)
         epoch = await crossing.promote(target)
         stage.journal.say(
             "home_replaced",
@@ -53,6 +54,22 @@ async def move(stage: Stage, step: steps.MoveHome) -> None:
     text = f"{step.target} is the home of the data, epoch {moved.epoch}: writes waited {moved.paused_seconds:.1f} s"
     stage.journal.say("home_moved", text)
     await crossing.settle(source)
+
+
+def _suspend(stage: Stage, step: steps.MoveHome) -> None:
+    """With `synchronous = "regions"`: before anybody writes in the new home, nobody waits for the lost one.
+
+    Planning asks for it again as soon as another region follows.
+    """
+    for region in stage.seats.topology.regions:
+        bound = publish.published(stage.seats, region)
+        told = publish.told_in(bound)
+        if step.source in told.witnesses:
+            fewer = telling.without(told, step.source)
+            publish.write(stage.seats, publish.databases_in(bound), fewer, region)
+            if region == step.target and not fewer.witnesses:
+                text = f"commits count in {region} alone until another region follows: {step.source} is lost"
+                stage.journal.say("regions_suspended", text, subject=region, level="warning")
 
 
 def side(stage: Stage, region: str) -> crossing.Side:

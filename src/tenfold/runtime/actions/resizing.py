@@ -87,7 +87,7 @@ async def _until_all_follow(stage: Stage) -> None:
         standbys = [node for node in seen.databases if node.role == "standby" and node.is_reachable]
         return all(node.is_streaming for node in standbys) and seen.is_synchronous >= was_synchronous
 
-    was_synchronous = stage.seats.topology.database.synchronous
+    was_synchronous = bool(stage.seats.topology.database.synchronous)
     await clock.until(is_whole, seconds=FOLLOW_SECONDS, pause_seconds=0.2)
 
 

@@ -2,18 +2,19 @@
 
 Opened by `primary.Shards.connect`. Nobody asks that pool whether its connections are still good, so they end
 themselves: on SQLSTATE 25006, on a server's farewell, and, by `nodes.Shard`, as soon as their node is known not to be
-the primary. A COMMIT that wrote raises the session's position. A lost answer is not settled here: there is no token.
+the primary. A COMMIT that wrote raises the session's position, and returns when it counts (see `witness`). A lost
+answer is not settled here: there is no token.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from tenfold import position, request, spans
-from tenfold.sdk.db import commit, connect
+from tenfold.sdk.db import commit, connect, deadline
 
 if TYPE_CHECKING:
     from tenfold.sdk.db.primary import Lease
@@ -24,6 +25,8 @@ else:
     Base, Prepared = asyncpg.Connection, PreparedStatement  # generic only in their stubs
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+Count = Callable[[position.Position, float], Awaitable[None]]
 
 COMMIT = (
     "set local client_min_messages = notice; select tenfold.report_write(); commit; select tenfold.report_position()"
@@ -81,7 +84,7 @@ class Following(Base):
     However it ends, what its users get is an `asyncpg.PostgresError`, which SQLAlchemy knows; never an `OSError`.
     """
 
-    __slots__ = ("_is_readonly", "_lease", "_reports", "_wrote")
+    __slots__ = ("_count", "_is_readonly", "_lease", "_reports", "_wrote")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,10 +92,12 @@ class Following(Base):
         self._reports = False
         self._is_readonly = False
         self._wrote: Callable[[position.Position], None] = _forget
+        self._count: Count | None = None
 
-    async def follow(self, lease: "Lease", wrote: Callable[[position.Position], None]) -> None:
-        """Belong to a primary from now on; `wrote` is told the position of every COMMIT that has written."""
-        self._lease, self._wrote = lease, wrote
+    async def follow(self, lease: "Lease", wrote: Callable[[position.Position], None], count: Count) -> None:
+        """Belong to a primary from now on; `wrote` is told the position of every COMMIT that has written, and `count`
+        returns when it counts, by a time."""
+        self._lease, self._wrote, self._count = lease, wrote, count
         lease.holder.followers.add(self)
         self._reports = bool(await self.fetchval(REPORTS))
 
@@ -149,7 +154,10 @@ class Following(Base):
             if not self.is_closed():
                 self.remove_log_listener(notices)
         if notices.has_written and notices.lsn is not None and self._lease is not None:
-            self._wrote(self._lease.position(notices.lsn))
+            at = self._lease.position(notices.lsn)
+            self._wrote(at)
+            if self._count is not None:
+                await self._count(at, deadline.limits(timeout).wait)
         return "COMMIT"
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from tenfold.sdk.db import connect, nodes, pool, primary
+from tenfold.sdk.db import connect, deadline, nodes, pool, primary
 
 log = logging.getLogger("tenfold.db")
 
@@ -91,9 +91,11 @@ class Handout:
             self._node.pool.discard(connection)
             raise
         else:
-            if self._lease is not None and lsn is not None:
-                self._shards.wrote(self._lease.position(lsn))
             self._node.pool.give(connection)
+            if self._lease is not None and lsn is not None:
+                at = self._lease.position(lsn)
+                self._shards.wrote(at)
+                await self._shards.ensure_held(at, deadline.limits(timeout).wait)
 
     def _drop_statement_cache(self) -> None:
         """asyncpg's proxy asks its pool for this after a schema change was noticed."""

@@ -13,7 +13,7 @@ import asyncpg
 
 from tenfold import bindings, errors, position, request
 from tenfold.kit import home
-from tenfold.sdk.db import classify, connect, following, levels, nodes, outward, pool, prober
+from tenfold.sdk.db import classify, connect, following, levels, nodes, outward, pool, prober, witness
 
 log = logging.getLogger("tenfold.db")
 
@@ -93,6 +93,8 @@ class Shards:
         self.outside = request.Request()
         """What this process has written outside any request: its reads outside requests see it."""
         self._probers: dict[nodes.Node, tuple[prober.Prober, asyncio.Task[None]]] = {}
+        self._witnesses: dict[int, tuple[witness.Witness, asyncio.Task[None]]] = {}
+        """By shard, where commits count only when another region has them."""
         self.is_started = False
         self._home = home.Home()
 
@@ -118,8 +120,9 @@ class Shards:
     async def stop(self) -> None:
         """End the probes and close every connection at once. Safe to call twice."""
         self.is_started = False
-        tasks = [task for _, task in self._probers.values()]
+        tasks = [task for _, task in (*self._probers.values(), *self._witnesses.values())]
         self._probers.clear()
+        self._witnesses.clear()
         for task in tasks:
             task.cancel()
         for shard in self.by_number.values():
@@ -140,6 +143,7 @@ class Shards:
             shard = self.by_number.get(bound.number) or self._add_shard(bound)
             shard.enter(bound.epoch)
             self._join(shard, bound.nodes, database.pool_size)
+            self._ask_for_witness(shard, database.witnesses)
 
     async def primary(self, shard: int, deadline: float) -> Lease:
         """A connection to this shard's writable primary. Waits for both, through a failover too.
@@ -197,6 +201,26 @@ class Shards:
             raise errors.WrongLoop(WRONG_LOOP)
         return self.by_number[number]
 
+    def witness_of(self, shard: int) -> witness.Witness | None:
+        """Who knows what other regions have; None where a commit counts without them."""
+        found = self._witnesses.get(shard)
+        return found[0] if found is not None else None
+
+    async def flushed(self, lease: Lease) -> position.Position | None:
+        """What `ensure_held` has to be asked of after a statement that committed on this lease; None: nothing."""
+        if self.witness_of(lease.shard) is None:
+            return None
+        text = await lease.connection.fetchval(
+            "select pg_current_wal_flush_lsn()::text", timeout=connect.CONNECT_SECONDS
+        )
+        return lease.position(position.parse_lsn(text))
+
+    async def ensure_held(self, at: position.Position, until: float) -> None:
+        """What was committed up to `at`, without a token, counts. Raises `OutcomeUnknown` when that is not known."""
+        watching = self.witness_of(at.shard)
+        if watching is not None and await watching.until_held(at, until) is not witness.Held.YES:
+            raise errors.OutcomeUnknown(witness.NOT_HELD.format(at=at, look="look whether it is there"), token="")
+
     def history(self, shard: int) -> position.History:
         """How this shard's timelines followed each other, as far as it could be learnt."""
         return self.shard(shard).history
@@ -219,7 +243,7 @@ class Shards:
         """Whether a new connection now follows its primary."""
         connection: Any = lease.connection
         try:
-            await connection.follow(lease, self.wrote)
+            await connection.follow(lease, self.wrote, self.ensure_held)
         except connect.ANSWERS:
             return False
         except BaseException:
@@ -243,6 +267,21 @@ class Shards:
         shard = nodes.Shard(bound.number, bound.epoch, self._poker(bound.number), self.connector.region)
         self.by_number[bound.number] = shard
         return shard
+
+    def _ask_for_witness(self, shard: nodes.Shard, regions: tuple[str, ...]) -> None:
+        found = self._witnesses.get(shard.number)
+        if found is not None and found[0].regions == frozenset(regions):
+            return
+        if len(regions) > 1:
+            made = witness.Witness(shard, self.connector, regions)
+            task = asyncio.get_running_loop().create_task(made.run(), name=f"tenfold-db-witness-{shard.number}")
+            task.add_done_callback(_report)
+            self._witnesses[shard.number] = made, task
+        elif found is not None:
+            del self._witnesses[shard.number]
+        if found is not None:
+            found[0].is_dismissed = True
+            found[1].cancel()
 
     def _keep_only(self, shard: nodes.Shard, wanted: Iterable[bindings.DatabaseNode]) -> None:
         kept = {node.name: node for node in wanted}
@@ -310,4 +349,4 @@ async def unreachable(group: nodes.Shard, node: nodes.Node, error: connect.Unrea
 def _report(task: "asyncio.Task[None]") -> None:
     """A probe that ends by itself is a flaw of ours: say so, loudly, with its traceback."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("%s ended: this process no longer sees that node", task.get_name(), exc_info=error)
+        log.critical("%s ended: this process no longer sees what it watched", task.get_name(), exc_info=error)

@@ -186,6 +186,7 @@ async def _execute_alone(
     lease = await shards.primary(options.shard, until)
     try:
         result = await getattr(lease.connection, method)(query, *args, **kwargs)
+        at = await shards.flushed(lease)
     except asyncpg.PostgresConnectionError as error:
         lease.discard()
         raise errors.OutcomeUnknown(
@@ -197,6 +198,8 @@ async def _execute_alone(
         lease.discard()
         raise
     await lease.release(reset=True)
+    if at is not None:
+        await shards.ensure_held(at, until)
     return result
 
 

@@ -6,7 +6,8 @@ It never guesses: what it cannot prove before the deadline is `OutcomeUnknown`.
 The proof is the token, inserted again on the *current* primary, whoever that is by now. The insert waits behind a
 transaction that holds the token and still runs. A conflict means committed, success means not; the inserted row then
 stands in the way of whatever might still come. Either is believed once this primary has acknowledged a later
-synchronous commit: the check's own. A primary that was replaced and does not know it cannot acknowledge one.
+synchronous commit: the check's own. A primary that was replaced and does not know it cannot acknowledge one. Where
+commits count only when another region has them, "committed" is said only once another one has the check's commit, too.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import asyncpg
 
 from tenfold import errors, position
 from tenfold.kit import backoff
-from tenfold.sdk.db import commit, connect, tokens
+from tenfold.sdk.db import commit, connect, tokens, witness
 from tenfold.sdk.db.primary import Lease, Shards
 
 BEGIN = "begin isolation level read committed; set local synchronous_commit = on"
@@ -75,7 +76,18 @@ async def _ask(shards: Shards, shard: int, token: tokens.Token, until: float) ->
         lease.discard()
     else:
         await lease.release()
-    return settled
+    watching = shards.witness_of(shard)
+    if settled is None or not settled.is_committed or watching is None:
+        return settled
+    return settled if await _is_held(watching, settled.at, until) else None
+
+
+async def _is_held(watching: witness.Witness, at: position.Position | None, until: float) -> bool:
+    """Whether another region has it; False when this has to be asked again. Raises `TryAgain` when time is up."""
+    held = witness.Held.MOVED if at is None else await watching.until_held(at, until)
+    if held is witness.Held.NOT_IN_TIME:
+        raise errors.TryAgain("it was committed at home, and no other region was known to have it in time")
+    return held is witness.Held.YES
 
 
 async def _look(lease: Lease, token: tokens.Token, until: float) -> Settled | None:

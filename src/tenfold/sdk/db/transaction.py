@@ -20,7 +20,7 @@ import asyncpg
 
 from tenfold import errors, position, request, spans
 from tenfold.kit import backoff
-from tenfold.sdk.db import commit, connect, late, outward, prune, settle, shield, statements, tokens
+from tenfold.sdk.db import commit, connect, late, outward, prune, settle, shield, statements, tokens, witness
 from tenfold.sdk.db.commit import Answer
 from tenfold.sdk.db.primary import Lease, Shards
 
@@ -307,6 +307,8 @@ class Transaction(outward.Outward, statements.Statements):
         until = self._until()
         tries = 0
         while True:
+            if self.token is not None and (watching := self._shards.witness_of(self._options.shard)) is not None:
+                await watching.ensure_followed(until)
             lease = await self._shards.primary(self._options.shard, until)
             try:
                 seconds = min(ANSWER_SECONDS, max(0.05, until - _now()))
@@ -350,6 +352,7 @@ class Transaction(outward.Outward, statements.Statements):
         if self._deadline is not None and _now() >= self._deadline:
             await self._undo(lease)
             raise errors.DeadlineExceeded("transaction: its deadline passed before COMMIT; nothing was written")
+        await self._ensure_hope(lease)
         now = _now()
         until = max(self._until(), now + GRACE_SECONDS)
         answer = await commit.send(lease, now + (until - now) / 2)
@@ -369,7 +372,38 @@ class Transaction(outward.Outward, statements.Statements):
                 await prune.sometimes(lease)
             await lease.release(reset=self._reset)
         self._state = State.ENDED
+        if answer.verdict is commit.Verdict.COMMITTED:
+            await self._await_witness(until, span)
         await self._announce()
+
+    async def _ensure_hope(self, lease: Lease) -> None:
+        """No COMMIT whose wait for another region is known to be in vain: it is rolled back instead of unknown."""
+        watching = self._shards.witness_of(self._options.shard) if self.token is not None else None
+        if watching is None:
+            return
+        try:
+            watching.ensure_hope()
+        except errors.NoOtherRegion:
+            await self._undo(lease)
+            raise
+
+    async def _await_witness(self, until: float, span: spans.Recording) -> None:
+        """Where a commit counts only in two regions: another one has it on return. Its connection serves others."""
+        watching = self._shards.witness_of(self._options.shard)
+        if watching is None or self.token is None:
+            return
+        with span.span("wait", "another region") as waiting:
+            held = witness.Held.MOVED
+            if self.at is not None:
+                self._shards.wrote(self.at)  # it may become part of what this session has seen, whatever comes of it
+                held = await watching.until_held(self.at, until)
+            if held is witness.Held.MOVED:
+                waiting.decide("the primary is another one by now, or other regions count: settled by its token")
+                seen = errors.TenfoldError("what is at home changed while another region was waited for")
+                await self._settle(Answer(commit.Verdict.UNKNOWN, error=seen), until, waiting)
+            elif held is witness.Held.NOT_IN_TIME:
+                look = f"look for token {self.token} in tenfold.commit"
+                raise errors.OutcomeUnknown(witness.NOT_HELD.format(at=self.at, look=look), str(self.token))
 
     async def _settle(self, answer: Answer, until: float, settling: spans.Recording) -> None:
         """Find out. The other half of the time was kept for this; the server may still be working on that COMMIT."""

@@ -14,8 +14,8 @@ from uuid import UUID
 
 import msgspec
 
-from tenfold import errors
-from tenfold.sdk.db import connect, primary
+from tenfold import errors, position
+from tenfold.sdk.db import connect, deadline, primary
 from tenfold.sdk.queue import messages, store
 
 INSERT = """
@@ -74,7 +74,17 @@ async def insert(
     shards: primary.Shards, envelope: messages.Envelope, at: datetime | None = None, delay: float | None = None
 ) -> None:
     """One message without a transaction: on return it is committed. Raises `StoreUnavailable` when it may not be."""
-    await store.execute(shards, INSERT, *row(envelope, at, delay))
+
+    async def work(lease: primary.Lease) -> position.Position | None:
+        await lease.connection.execute(INSERT, *row(envelope, at, delay))
+        return await shards.flushed(lease)
+
+    committed = await store.run(shards, work)
+    if committed is not None:
+        try:
+            await shards.ensure_held(committed, deadline.limits(store.SECONDS).wait)
+        except errors.OutcomeUnknown as error:
+            raise errors.StoreUnavailable(f"queue: the message may be published: {error}") from error
 
 
 def row(envelope: messages.Envelope, at: datetime | None, delay: float | None) -> tuple[Any, ...]:
