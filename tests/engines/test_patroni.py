@@ -1,6 +1,7 @@
 """Patroni over PostgreSQL and etcd: from nothing, taken over, killed, switched, let go."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -132,6 +133,35 @@ async def test_a_planned_switch_moves_the_leadership_and_loses_nothing(site: sea
     await databases.settled([target, source])
     assert set() == await writer.lost(target)
     assert await admin.is_leader(target)
+
+
+async def test_a_replica_with_fewer_connections_than_its_primary_gets_as_many_by_itself(site: seats.Site) -> None:
+    """What a death in the middle of a change of connections leaves behind: a primary that has more already."""
+    await databases.coordination(site)
+    leader, replica = await databases.replicated(site, 2)
+    database = site.topology.database.model_copy(update={"max_connections": 300})
+    more = dataclasses.replace(leader, topology=site.topology.model_copy(update={"database": database}))
+    await admin.resize(more)
+    await admin.until_restart_pending(leader)
+    await admin.restart(leader)
+    await postgres_admin.create_roles_and_database(leader)
+    lsn = await _flushed(leader)
+
+    async def has_come_up() -> bool:
+        seen = await eyes.look(2)
+        return seen is not None and seen.max_connections == 300 and not seen.is_paused and seen.lsn >= lsn
+
+    eyes = postgres_admin.Watcher(replica.address, replica.secrets.superuser)
+    assert await clock.until(has_come_up, seconds=60, pause_seconds=0.2), await eyes.look(5)
+    await eyes.close()
+
+
+async def _flushed(seat: engines.Seat) -> int:
+    eyes = postgres_admin.Watcher(seat.address, seat.secrets.superuser)
+    seen = await eyes.look(5)
+    await eyes.close()
+    assert seen is not None
+    return seen.lsn
 
 
 async def test_without_its_coordination_the_primary_goes_on_and_later_finds_it_again(site: seats.Site) -> None:

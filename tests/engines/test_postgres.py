@@ -1,6 +1,7 @@
 """PostgreSQL alone: made, copied, fenced, drained, switched."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -142,6 +143,36 @@ async def _state(seat: engines.Seat) -> tuple[str, bool, int]:
     await watcher.close()
     assert seen is not None
     return seen.role, seen.accepts_writes, seen.timeline
+
+
+async def test_a_standby_with_fewer_connections_than_its_primary_pauses_and_its_files_say_how_many_it_needs(
+    site: seats.Site,
+) -> None:
+    primary = await databases.alone(site)
+    standby = await databases.standby(site, primary, "database-2")
+    assert admin.is_standby_of(standby, primary)
+    assert not admin.is_standby_of(primary, standby)
+    assert await site.stop(primary)
+    await site.start(_with_connections(primary, 300))
+    eyes = admin.Watcher(standby.address, standby.secrets.superuser)
+
+    async def is_paused() -> bool:
+        seen = await eyes.look(2)
+        return seen is not None and seen.is_paused
+
+    assert await clock.until(is_paused, seconds=20)
+    await eyes.close()
+    assert await site.stop(standby)
+    needed = admin.parse_control_data(await site.run(standby, command.control_data(standby))).max_connections
+    assert 300 == needed
+    with pytest.raises(seats.NotReadyError, match="insufficient parameter settings"):
+        await site.start(standby)
+    await site.start(_with_connections(standby, needed))
+
+
+def _with_connections(seat: engines.Seat, count: int) -> engines.Seat:
+    database = seat.topology.database.model_copy(update={"max_connections": count})
+    return dataclasses.replace(seat, topology=seat.topology.model_copy(update={"database": database}))
 
 
 async def test_slots_of_standbys_that_are_gone_are_dropped_even_while_in_use(site: seats.Site) -> None:

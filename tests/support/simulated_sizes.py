@@ -20,14 +20,18 @@ class Stage(Protocol):
 def started(stage: Stage, copy: Copy) -> None:
     """A copy that starts has what it is told: by its files, or by what Patroni's members share."""
     if not copy.is_patronis:
-        copy.size = stage.size
+        assert not copy.is_standby or stage.size[1] >= copy.logged, f"{copy.server} has too few connections to start"
+        start_plain(copy, stage.size)
         return
-    primary = stage.world.primary
-    least = primary.size[1] if primary is not None and copy.is_standby else 0
     if copy.is_restarting or not stage.world.is_up(copy):
-        copy.size = (stage.world.shared_size[0], max(stage.world.shared_size[1], least))
-    copy.is_restarting = False
+        stage.world.start_patronis(copy)
     share(stage)
+
+
+def start_plain(copy: Copy, size: Size) -> None:
+    copy.size = size
+    copy.logged = copy.logged if copy.is_standby else size[1]
+    copy.is_paused = copy.is_clean = False
 
 
 def share(stage: Stage) -> None:
@@ -50,7 +54,7 @@ def restart_replica(stage: Stage, step: steps.RestartReplica) -> Iterator[None]:
 
 def restart_primary(stage: Stage, step: steps.RestartPrimary) -> Iterator[None]:
     copy = stage.world.copies[step.server]
-    assert copy is stage.world.primary
+    assert copy is stage.world.primary, f"{step.server} is not the primary"
     stage.world.shared_size = stage.size
     yield
     copy.is_fenced = True

@@ -105,7 +105,8 @@ class Stage:
             cluster = self.world.clusters.setdefault(server, (server,))
             assert revision == "cluster" or cluster == (server,), f"{server} starts with what a cluster left there"
         else:
-            cluster = tuple(f"queue-{number}" for number in range(1, 1 + int(revision)))
+            stem = server.rpartition("-")[0]
+            cluster = tuple(f"{stem}-{number}" for number in range(1, 1 + int(revision)))
             assert cluster == self.world.clusters.setdefault(server, cluster), f"{server} starts with others' files"
 
     def _run_release(self, server: str) -> None:
@@ -133,15 +134,9 @@ class Stage:
                 assert server not in (*self.world.told.caches, *self.world.told.queues), f"the app uses {server}"
             if name in ("postgres", "patroni"):
                 assert server not in self.world.witnesses, f"commits wait for {server}"
-                self._flush(server)
+                self.world.stop_copy(server)
             self.set(server, name, STOPPED)
             yield
-
-    def _flush(self, server: str) -> None:
-        """A primary that is stopped politely sends everything first."""
-        for copy in self.world.copies.values():
-            if self.world.is_following(copy) and self.world.primary is self.world.copies.get(server):
-                copy.writes = self.world.copies[server].writes
 
     def replace_processes(self, step: steps.ReplaceProcesses) -> Moments:
         for server, name in step.targets:
@@ -196,7 +191,7 @@ class Stage:
         assert not self.world.copies, "there is data already"
         self.world.home = self.server(step.server).spec.region
         yield
-        self.world.copies[step.server] = Copy(step.server, size=self.size)
+        self.world.copies[step.server] = Copy(step.server, size=self.size, logged=self.size[1])
         self.set(step.server, "postgres", STOPPED)
         yield
         self.set(step.server, "postgres", READY)
@@ -204,15 +199,16 @@ class Stage:
     def copy(self, step: steps.CopyDatabase) -> Moments:
         source = self.world.copies[step.source]
         assert source in self.world.primaries
-        self.world.copies.pop(step.target, None)
-        self.server(step.target).processes.pop("patroni", None)
-        yield
-        assert self.size[1] >= source.size[1], "a standby with fewer connections does not start"
-        self.world.copies[step.target] = Copy(
-            step.target, source.timeline, source.writes, is_standby=True, size=self.size
-        )
+        copy = self.world.copies.get(step.target)
+        if copy is None or copy.is_patronis or not copy.is_standby:
+            self.world.copies.pop(step.target, None)
+            self.server(step.target).processes.pop("patroni", None)
+            yield
+            copy = Copy(step.target, source.timeline, source.writes, is_standby=True, logged=source.logged)
+            self.world.copies[step.target] = copy
         self.set(step.target, "postgres", STOPPED)
         yield
+        simulated_sizes.start_plain(copy, (self.size[0], max(self.size[1], copy.logged)))
         self.set(step.target, "postgres", READY)
 
     def switch(self, step: steps.SwitchDatabase) -> Moments:
@@ -221,14 +217,15 @@ class Stage:
         if self.world.is_up(source):
             source.is_fenced = True
             yield
-            target.writes = source.writes
+            self.world.stop_copy(step.source)
             self.set(step.source, "postgres", STOPPED)
             yield
         assert self.world.is_up(target)
+        assert not target.is_paused, f"{step.target} has fewer connections than {step.source}"
         if target.is_standby:
             assert target.writes == source.writes, "the standby has not everything"
             target.is_standby, target.is_fenced = False, False
-            target.timeline = source.timeline + 1
+            target.timeline, target.logged = source.timeline + 1, target.size[1]
         yield
 
     def unfence(self, step: steps.UnfenceDatabase) -> Moments:
@@ -271,8 +268,9 @@ class Stage:
         for name in step.servers:
             timeline, writes = primary.timeline, primary.writes
             simulated_sizes.share(self)
-            size = (self.size[0], max(self.world.shared_size[1], primary.size[1]))
-            self.world.copies[name] = Copy(name, timeline, writes, is_standby=True, is_patronis=True, size=size)
+            copy = Copy(name, timeline, writes, is_standby=True, is_patronis=True, logged=primary.logged)
+            self.world.start_patronis(copy)
+            self.world.copies[name] = copy
             self.set(name, "patroni", READY)
             yield
 
@@ -284,8 +282,8 @@ class Stage:
             yield
             target.writes = source.writes
             source.is_standby, target.is_standby = True, False
-            target.timeline += 1
-            source.size = self.world.shared_size
+            target.timeline, target.logged = target.timeline + 1, target.size[1]
+            self.world.start_patronis(source)
             yield
             source.is_fenced = False
         yield
@@ -405,8 +403,9 @@ def asked(topology: tiers.Topology, revisions: Revisions | None = None) -> Revis
     """The revisions of a topology: what a cache or queue server is started with depends on how many there are."""
     wanted = layout.layout(topology)
     caches, queues = wanted.running("valkey"), wanted.running("nats")
+    neighbours = collections.Counter(one.region for one in queues)
     by_count = {(one.name, "valkey"): "cluster" if len(caches) > 1 else "single" for one in caches}
-    by_count |= {(one.name, "nats"): str(len(queues)) for one in queues}
+    by_count |= {(one.name, "nats"): str(neighbours[one.region]) for one in queues}
     return {**by_count, **(revisions or {})}
 
 
@@ -469,7 +468,7 @@ def assert_told(world: World, topology: tiers.Topology) -> None:
     """The app knows its cache and its queue, and nothing is left in places that it does not know."""
     wanted = layout.layout(topology)
     caches = tuple(one.name for one in wanted.running("valkey"))
-    queues = tuple(one.name for one in wanted.running("nats"))
+    queues = tuple(one.name for one in wanted.of(topology.home).running("nats"))
     assert (caches, queues) == (world.told.caches, world.told.queues)
     edges = {one.name for one in wanted.running("varnish")}
     assert all(

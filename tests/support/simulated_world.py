@@ -38,6 +38,12 @@ class Copy:
     is_patronis: bool = False
     size: "Size" = (0, 0)
     """What it was started with."""
+    logged: int = 0
+    """The connections of its primary, as its files say: with fewer it does not start as a standby."""
+    is_paused: bool = False
+    """It receives from a primary with more connections than it has, and replays no more until it is started again."""
+    is_clean: bool = False
+    """It was a primary when it was stopped, politely: its files hold all that it ever acknowledged, and say so."""
     is_restarting: bool = False
     """In the hands of its Patroni, which leads meanwhile if it led before."""
 
@@ -149,6 +155,7 @@ class World:
 
     def moment(self) -> None:
         """Time goes by: coordination answers, Patroni elects, standbys follow, a write is made; then all is checked."""
+        self._restart()
         self._elect()
         self._follow()
         self._write()
@@ -226,6 +233,24 @@ class World:
         if 2 * len(left) <= len(cluster):
             self.messages.pop(cluster, None)
 
+    def _restart(self) -> None:
+        """Patroni lets a standby that has paused end, and starts it with as many connections as its files say."""
+        for copy in self.copies.values():
+            if copy.is_paused and copy.is_patronis and self.runs(copy.server, "patroni"):
+                if copy.is_restarting:
+                    self.start_patronis(copy)
+                else:
+                    copy.is_restarting = True
+
+    def start_patronis(self, copy: Copy) -> None:
+        """What Patroni starts as a standby has no fewer connections than its files say; a leader has what is shared."""
+        copy.is_clean = False
+        is_leader = copy.is_restarting and not copy.is_standby
+        least = 0 if is_leader else copy.logged
+        copy.size = (self.shared_size[0], max(self.shared_size[1], least))
+        copy.logged = copy.logged if copy.is_standby else copy.size[1]
+        copy.is_restarting = copy.is_paused = False
+
     def _elect(self) -> None:
         for server in self.running_or_starting("etcd"):
             self.servers[server].processes["etcd"] = READY if self.has_coordination else STARTING
@@ -242,6 +267,7 @@ class World:
                 return  # Patroni waits for one that was synchronous
             if chosen.is_standby:
                 chosen.timeline = max(copy.timeline for copy in self.copies.values()) + 1
+                chosen.logged = chosen.size[1]
             for copy in members:
                 copy.is_standby = copy is not chosen
 
@@ -254,15 +280,19 @@ class World:
         ]
 
     def _follow(self) -> None:
-        """Standbys outside Patroni are one write behind, as long as their primary takes writes."""
+        """Standbys outside Patroni are one write behind, as long as their primary takes writes.
+
+        One with fewer connections than its primary pauses, and replays what comes after only when it was started again.
+        """
         primary = self.primary
         if primary is None:
             return
         for copy in self.copies.values():
-            if self.is_following(copy):
+            if self.is_following(copy) and not copy.is_paused:
                 copy.timeline = primary.timeline
                 copy.writes = primary.writes
-                assert copy.size[1] >= primary.size[1], f"{copy.server} has fewer connections than its primary"
+                copy.logged = primary.logged
+                copy.is_paused = copy.size[1] < copy.logged
         self.witnesses = {
             copy.server for copy in self.copies.values() if self.is_synchronous and self.is_following(copy)
         }
@@ -383,7 +413,9 @@ class World:
             timeline=copy.timeline if is_told else 0,
             lsn=copy.writes if is_told else 0,
             is_streaming=self.is_following(copy),
-            is_fenced=is_up and copy.is_fenced,
+            is_paused=is_up and copy.is_paused,
+            is_clean=not is_up and self.tells_stopped and copy.is_clean,
+            is_fenced=is_told and copy.is_fenced,
             memory_bytes=copy.size[0] if is_up else 0,
             max_connections=copy.size[1] if is_up else 0,
             last_manager=manager if self.tells_stopped else "",  # type: ignore[arg-type]
@@ -396,6 +428,16 @@ class World:
         )
         edges = tuple(snapshot.Backend(edge, "", "up") for edge in sorted(self.door_edges[name]))
         return snapshot.Balancer(name, backends, self.door_revisions.get(name, ""), edges)
+
+    def stop_copy(self, server: str) -> None:
+        """A primary that is stopped politely sends everything first, and its files say so."""
+        copy = self.copies.get(server)
+        if copy is None or not self.is_up(copy):
+            return
+        for other in self.copies.values():
+            if copy is self.primary and self.is_following(other) and not other.is_paused:
+                other.writes = copy.writes
+        copy.is_clean = not copy.is_standby
 
     # what people and accidents do
 
@@ -415,6 +457,7 @@ class World:
         self.is_serving = False
         for server in self.servers.values():
             if server.state is ServerState.RUNNING:
+                self.stop_copy(server.spec.name)
                 server.state = ServerState.STOPPED
                 server.processes = dict.fromkeys(server.processes, STOPPED)
 

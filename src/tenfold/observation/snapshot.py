@@ -98,12 +98,16 @@ class DatabaseNode:
     accepts_writes: bool = False
     """A primary whose new transactions may write (false while it is fenced for a switch)."""
     is_fenced: bool = False
-    """New transactions are read-only, on a standby too: a switch was prepared there."""
+    """New transactions are read-only, on a standby too, or will be when it runs again: a switch was prepared there."""
     timeline: int = 0
     lsn: int = 0
     """Flushed (primary) or replayed (standby)."""
     is_streaming: bool = False
     """A standby that receives from its primary."""
+    is_paused: bool = False
+    """A standby that replays no more: its primary has more connections than it was started with."""
+    is_clean: bool = False
+    """It does not run, and was a primary when it was stopped cleanly: `lsn` is the last that it ever acknowledged."""
     last_manager: Literal["postgres", "patroni", ""] = ""
     """Who ran it last, when nobody does now; empty: unknown."""
     connections: int = 0

@@ -87,10 +87,13 @@ def _start_members(now: Situation) -> steps.Step | None:
 
 
 def _was_cut_short(now: Situation, source: str) -> bool:
-    """Whether the old primary was stopped on purpose, has to go, and the standby that follows it is there."""
+    """Whether the old primary was stopped on purpose, has to go, and a standby is there that has all that it had.
+
+    One that died instead, or was started again and then died, may hold writes that the standby never got.
+    """
     server = now.there.server(source)
     process = server.process("postgres") if server else None
-    standby = now.there.database(now.target or "")
+    stopped, standby = now.there.database(source), now.there.database(now.target or "")
     return (
         source not in now.homes
         and process is not None
@@ -98,6 +101,9 @@ def _was_cut_short(now: Situation, source: str) -> bool:
         and standby is not None
         and standby.is_reachable
         and standby.role == "standby"
+        and stopped is not None
+        and stopped.is_clean
+        and stopped.lsn <= standby.lsn
         and standby.server in now.there.published
     )
 
@@ -108,8 +114,8 @@ def let_write_again(now: Situation) -> steps.Step | None:
     reason = "a switch that was cut short holds its writes"
     if now.primary is not None and not now.primary.accepts_writes and not now.is_ready_to_switch:
         return steps.UnfenceDatabase(server=now.primary.server, reason=reason)
-    fenced = [node.server for node in now.there.databases if node.is_fenced and node.role == "standby"]
-    patronis = [name for name in fenced if (node := now.there.database(name)) and node.manager == "patroni"]
+    standbys = (node for node in now.there.databases if node.role == "standby" and node.is_reachable)
+    patronis = [node.server for node in standbys if node.is_fenced and node.manager == "patroni"]
     return steps.UnfenceDatabase(server=patronis[0], reason=reason) if patronis else None
 
 

@@ -103,7 +103,7 @@ def _running(node: snapshot.DatabaseNode, now: Situation) -> snapshot.DatabaseNo
         return replace(node, role="standby", is_streaming=True)
     if manager == "patroni":
         return replace(node, role="")
-    may_be_fenced = len(now.there.databases) > 1
+    may_be_fenced = node.is_fenced or len(now.there.databases) > 1
     return replace(node, role="primary", accepts_writes=not may_be_fenced)
 
 

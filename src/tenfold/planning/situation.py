@@ -246,9 +246,11 @@ class Situation:
         return self.primary is not None and self.manager_of(self.primary) == by
 
     def is_streaming(self, server: str) -> bool:
-        """Whether a standby there follows its primary."""
+        """Whether a standby there follows its primary: it receives from it, and replays what it gets."""
         node = self.there.database(server)
-        return node is not None and node.role == "standby" and node.is_reachable and node.is_streaming
+        if node is None or node.role != "standby":
+            return False
+        return node.is_reachable and node.is_streaming and not node.is_paused
 
     @property
     def is_ready_to_switch(self) -> bool:

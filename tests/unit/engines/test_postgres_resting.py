@@ -21,7 +21,18 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_stopped_primary_is_one_and_knows_its_timeline(data: Path) -> None:
-    assert resting.Resting("primary", 1, 0x30000A0) == resting.look(data, CONTROL_DATA)
+    assert resting.Resting("primary", 1, 0x30000A1, is_clean=True) == resting.look(data, CONTROL_DATA)
+
+
+def test_a_primary_that_died_may_have_more_than_its_files_say(data: Path) -> None:
+    died = CONTROL_DATA.replace("shut down", "in production")
+    assert resting.Resting("primary", 1, 0x30000A0, is_clean=False) == resting.look(data, died)
+
+
+@pytest.mark.parametrize(("line", "is_fenced"), [("default_transaction_read_only = 'on'", True), ("", False)])
+def test_a_primary_that_will_hold_its_writes_says_so(data: Path, line: str, is_fenced: bool) -> None:
+    (data / "postgresql.auto.conf").write_text(f"# by ALTER SYSTEM\n{line}\n")
+    assert is_fenced == resting.look(data, CONTROL_DATA).is_fenced
 
 
 def test_a_stopped_standby_is_one(data: Path) -> None:

@@ -83,12 +83,24 @@ def finish_standby(seat: engines.Seat, source: engines.Seat) -> None:
     finish_copy(seat)
 
 
+def is_standby_of(seat: engines.Seat, source: engines.Seat) -> bool:
+    """Whether what is here is a copy that `finish_standby` made a standby of `source`, running or not."""
+    data = settings.data_directory(seat)
+    file = data / "postgresql.auto.conf"
+    if not (data / "standby.signal").exists() or not file.exists():
+        return False
+    return _quoted(settings.primary_conninfo(seat, source)) in file.read_text()
+
+
+def _quoted(conninfo: str) -> str:
+    return "'" + conninfo.replace("'", "''") + "'"
+
+
 def standby_settings(copied: str, conninfo: str, slot: str) -> str:
     """postgresql.auto.conf of a standby: the source's own settings, but for its fence and whom it followed."""
     dropped = re.compile(rf"\s*({_FENCE}|primary_conninfo|primary_slot_name|recovery_target\w*)\s*=", re.IGNORECASE)
     kept = [line for line in copied.splitlines() if not dropped.match(line)]
-    quoted = conninfo.replace("'", "''")
-    return "\n".join([*kept, f"primary_conninfo = '{quoted}'", f"primary_slot_name = '{slot}'", ""])
+    return "\n".join([*kept, f"primary_conninfo = {_quoted(conninfo)}", f"primary_slot_name = '{slot}'", ""])
 
 
 # Roles
@@ -246,6 +258,8 @@ class ControlData:
     checkpoint: int
     """Where its latest checkpoint record begins."""
     timeline: int
+    max_connections: int = 0
+    """Those of its primary, as far as it has replayed: a standby does not start with fewer. 0: it does not say."""
 
     @property
     def was_shut_down(self) -> bool:
@@ -261,6 +275,7 @@ def parse_control_data(output: str) -> ControlData:
             state=fields["Database cluster state"].strip(),
             checkpoint=parse_lsn(fields["Latest checkpoint location"].strip()),
             timeline=int(fields["Latest checkpoint's TimeLineID"]),
+            max_connections=int(fields.get("max_connections setting", 0)),
         )
     except (KeyError, ValueError) as error:
         raise errors.EngineFailed(f"pg_controldata: {error} not found in its output: {output[-500:]}") from error

@@ -22,6 +22,7 @@ select pg_is_in_recovery() as is_standby,
             then coalesce((select received_tli from pg_stat_wal_receiver), (pg_control_checkpoint()).timeline_id)
             else ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int end as timeline,
        exists (select from pg_stat_wal_receiver where status = 'streaming') as is_streaming,
+       case when pg_is_in_recovery() then pg_is_wal_replay_paused() else false end as is_paused,
        (select count(*) from pg_stat_activity where backend_type = 'client backend') as connections,
        pg_size_bytes(current_setting('shared_buffers')) as memory_bytes,
        current_setting('max_connections')::int as max_connections,
@@ -45,6 +46,8 @@ class Facts:
     """Flushed (primary) or replayed (standby)."""
     is_streaming: bool
     """A standby that receives from its primary."""
+    is_paused: bool
+    """A standby that replays no more: it pauses when its primary has more connections than it was started with."""
     is_synchronous: bool
     """A primary whose commits wait for a standby."""
     connections: int
@@ -87,6 +90,7 @@ class Watcher:
             timeline=row["timeline"],
             lsn=position.parse_lsn(row["lsn"]),
             is_streaming=row["is_streaming"],
+            is_paused=row["is_paused"],
             is_synchronous=row["is_synchronous"] and not row["is_standby"],
             connections=row["connections"],
             memory_bytes=row["memory_bytes"],

@@ -5,10 +5,12 @@ that have no Patroni.
 """
 
 import asyncio
+import dataclasses
 
 from tenfold import engines, errors
 from tenfold.engines.postgres import admin, command, settings
 from tenfold.kit import clock, files
+from tenfold.observation import snapshot
 from tenfold.planning import steps
 from tenfold.runtime import migrate
 from tenfold.runtime.actions import holding
@@ -38,14 +40,14 @@ async def initialise(stage: Stage, step: steps.InitialiseDatabase) -> None:
 async def copy(stage: Stage, step: steps.CopyDatabase) -> None:
     """A standby on the target streams from the source and has caught up."""
     source, target = stage.seat(step.source, "postgres"), stage.seat(step.target, "postgres")
-    await _ensure_no_former_primary(stage, source, target)
+    await _make_room(stage, source, target)
     if not admin.holds_data(target):
         await admin.create_slot(source, target.server.name)
         stage.supervisor.render(target)
         admin.begin_copy(target)
         await stage.supervisor.run_inside(target, command.base_backup(target, source))
         admin.finish_standby(target, source)
-    await stage.supervisor.start_process(target)
+    await stage.supervisor.start_process(await _with_connections_enough(stage, target))
 
     async def is_streaming() -> bool:
         return await admin.is_replicating_to(source, (target.server.name,))
@@ -116,22 +118,43 @@ async def _ensure_complete(stage: Stage, source: engines.Seat, target: engines.S
         )
 
 
-async def _ensure_no_former_primary(stage: Stage, source: engines.Seat, target: engines.Seat) -> None:
-    """A primary that a switch left behind makes room for a copy: started as it is, it would be a second primary.
+async def _with_connections_enough(stage: Stage, standby: engines.Seat) -> engines.Seat:
+    """The seat of a standby that starts, with no fewer connections than its primary had when it wrote what is replayed
+    next: with fewer PostgreSQL does not start (its manual, "Hot Standby"). Patroni does the same for its own."""
+    output = await stage.supervisor.run_inside(standby, command.control_data(standby))
+    database = standby.topology.database
+    most = max(database.max_connections, admin.parse_control_data(output).max_connections)
+    database = database.model_copy(update={"max_connections": most})
+    return dataclasses.replace(standby, topology=standby.topology.model_copy(update={"database": database}))
 
-    Nothing is deleted but what is proven to be older: the source was promoted after it, onto a newer timeline.
+
+async def _make_room(stage: Stage, source: engines.Seat, target: engines.Seat) -> None:
+    """What is in the way of a standby goes: one that has paused ends, to be started again, and what does not follow the
+    source is deleted: a primary that a switch left behind, or a replica of Patroni's.
+
+    Nothing is deleted but what is proven to be older than the source, or is no primary.
     """
     there = await stage.observer.database(stage.seats, target.server.name)
-    if there is None or there.role != "primary":
+    if there is None:
         return
+    if there.role == "primary":
+        await _ensure_older(stage, there, source, target)
+    follows = admin.is_standby_of(target, source)
+    if there.is_paused or not follows:
+        for manager in ("patroni", "postgres"):
+            await stage.supervisor.stop_process(target.server.name, manager)
+    if not follows:
+        await asyncio.to_thread(files.remove_tree, settings.data_directory(target))
+
+
+async def _ensure_older(stage: Stage, there: snapshot.DatabaseNode, source: engines.Seat, target: engines.Seat) -> None:
+    """A former primary was left behind by a switch: the source was promoted after it, onto a newer timeline."""
     primary = await stage.observer.database(stage.seats, source.server.name)
     if primary is None or primary.role != "primary" or not 0 < there.timeline < primary.timeline:
         raise errors.EngineFailed(
             f"{target.server.name}: a database found that is not known to be older than the one on "
             f"{source.server.name}; nothing was deleted, look at both with: tenfold psql -s SERVER"
         )
-    await stage.supervisor.stop_process(target.server.name, "postgres")
-    await asyncio.to_thread(files.remove_tree, settings.data_directory(target))
 
 
 def _runs(stage: Stage, seat: engines.Seat) -> bool:

@@ -9,7 +9,7 @@ from tenfold.engines.patroni import admin as patroni
 from tenfold.engines.postgres import trial
 from tenfold.kit import clock
 from tenfold.observation import snapshot
-from tenfold.planning import steps
+from tenfold.planning import resizing, steps
 from tenfold.runtime.actions import holding
 from tenfold.runtime.actions.stage import Stage
 from tenfold.topology import units
@@ -23,8 +23,10 @@ async def restart_replica(stage: Stage, step: steps.RestartReplica) -> None:
     seat = stage.seat(step.server, "patroni")
     await _ensure_it_would_start(stage, step.server)
     await patroni.resize(seat)
-    await patroni.until_restart_pending(seat)
     await _until_following(stage, step.server)  # a replica learns from the log how many connections its primary has
+    if await _is_as_wanted(stage, step):
+        return  # Patroni restarts one by itself whose primary has got more connections
+    await patroni.until_restart_pending(seat)
     await patroni.restart(seat)
     await _until_following(stage, step.server)
 
@@ -71,7 +73,7 @@ async def _until_following(stage: Stage, server: str) -> None:
         if node is None or primary is None or not node.is_streaming:
             return False
         wanted = wanted or primary.lsn
-        return node.lsn >= wanted
+        return node.lsn >= wanted and not node.is_paused
 
     if not await clock.until(has_caught_up, seconds=FOLLOW_SECONDS, pause_seconds=0.2):
         raise errors.EngineFailed(
@@ -85,7 +87,10 @@ async def _until_all_follow(stage: Stage) -> None:
     async def is_whole() -> bool:
         seen = await stage.observer.snapshot(stage.seats)
         standbys = [node for node in seen.databases if node.role == "standby" and node.is_reachable]
-        return all(node.is_streaming for node in standbys) and seen.is_synchronous >= was_synchronous
+        return (
+            all(node.is_streaming and not node.is_paused for node in standbys)
+            and seen.is_synchronous >= was_synchronous
+        )
 
     was_synchronous = bool(stage.seats.topology.database.synchronous)
     await clock.until(is_whole, seconds=FOLLOW_SECONDS, pause_seconds=0.2)
@@ -94,6 +99,13 @@ async def _until_all_follow(stage: Stage) -> None:
 async def _look(stage: Stage, server: str) -> tuple[snapshot.DatabaseNode | None, snapshot.DatabaseNode | None]:
     seen = await stage.observer.snapshot(stage.seats)
     return seen.database(server), seen.primary
+
+
+async def _is_as_wanted(stage: Stage, step: steps.RestartReplica) -> bool:
+    node, _ = await _look(stage, step.server)
+    if node is None or node.max_connections != step.max_connections:
+        return False
+    return abs(node.memory_bytes - step.memory_bytes) < resizing.BLOCK_BYTES
 
 
 async def _is_patronis(stage: Stage, server: str) -> bool:
