@@ -13,6 +13,7 @@ RELEASED = (
     "cb08c0aadda1",
     "e7b315d43eee",
     "c8c00d55dc62",
+    "c0bc411ae529",
 )
 """By version, what its step was."""
 

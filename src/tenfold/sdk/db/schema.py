@@ -4,9 +4,9 @@ Run by `tenfold migrate` as the database's superuser, before new code starts. Id
 once, several runs at the same time wait for each other. Nothing here sends a NOTIFY: that would serialise commits.
 """
 
-from tenfold.sdk.db.tables import epochs, invalidations, purges, queues, sessions, write_backs
+from tenfold.sdk.db.tables import epochs, invalidations, purges, queues, relays, sessions, write_backs
 
-VERSION = 8
+VERSION = 9
 """The newest step below."""
 
 _COMMIT = """
@@ -43,7 +43,7 @@ comment on function tenfold.report_write() is
 
 _STEPS = (
     *(_COMMIT, _REPORT_WRITE, invalidations.STEP, sessions.STEP, queues.STEP, write_backs.STEP, purges.STEP),
-    *(epochs.STEP,),
+    *(epochs.STEP, relays.STEP),
 )
 """By version, from 1. A released step never changes; what is new is one of its own, for databases that are there."""
 
@@ -108,7 +108,7 @@ $step$;
 
 
 def _grants(role: str) -> str:
-    parts = (invalidations, sessions, queues, write_backs, purges, epochs)
+    parts = (invalidations, sessions, queues, write_backs, purges, epochs, relays)
     others = "".join(part.GRANTS.format(role=role) for part in parts)
     return f"""
 grant usage on schema tenfold to {role};

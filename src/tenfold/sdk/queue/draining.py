@@ -14,7 +14,7 @@ import msgspec
 
 from tenfold import bindings, errors
 from tenfold.sdk.db import connect, primary
-from tenfold.sdk.queue import messages, store
+from tenfold.sdk.queue import messages, relayed, store
 from tenfold.sdk.queue.nats import consuming, link, naming, streams
 
 MOST = 256
@@ -81,13 +81,16 @@ class _Drain:
 
     async def run(self, until: float) -> Drained:
         """Shut the stream, move what its consumers give, until they have no more."""
-        if not await self._streams.shut():
+        stream = await self._streams.info()
+        if stream is None or not await self._streams.shut():
             return Drained(0, 0)
         patience = (until - _now()) / 2
         try:
             while True:
                 consumers = await self._streams.consumers()
                 left = sum(one["num_pending"] + one["num_ack_pending"] for one in consumers)
+                if not left:
+                    await relayed.forget(self._shards, stream["created"])
                 if not left or _now() >= until:
                     return Drained(sum(one.moved for one in self._moving.values()), left)
                 self._follow(consumers)
@@ -101,8 +104,8 @@ class _Drain:
         """Somebody moves the messages of each. Raises what ended one of them."""
         for one in consumers:
             name = one["name"]
-            group = one["config"].get("metadata", {}).get("group")
-            if group and name not in self._moving:
+            if name not in self._moving:
+                group = one["config"]["metadata"]["group"]
                 pulling = consuming.Consuming(self._link, self._names.stream, [name], MOST, _nothing)
                 self._moving[name] = _Moving(self._shards, group, pulling)
         for moving in self._moving.values():

@@ -16,7 +16,7 @@ import msgspec
 
 from tenfold import errors, position
 from tenfold.sdk.db import connect, deadline, primary
-from tenfold.sdk.queue import messages, store
+from tenfold.sdk.queue import messages, relayed, store
 
 INSERT = """
 insert into tenfold.outbox (id, subject, key, payload, headers, available_at)
@@ -119,13 +119,15 @@ async def drop_unheard(shards: primary.Shards) -> int:
 class InHand:
     """Rows that no other process can take now."""
 
-    __slots__ = ("durable", "envelopes")
+    __slots__ = ("durable", "envelopes", "stream")
 
     def __init__(self, envelopes: Sequence[messages.Envelope]) -> None:
         self.envelopes = envelopes
         """In the order in which they are to be sent. Their headers hold the position that covers them."""
-        self.durable: list[UUID] = []
-        """For whoever sends them to fill: these rows are deleted at the end."""
+        self.durable: dict[UUID, int] = {}
+        """For whoever sends them to fill: these rows leave the outbox at the end. With the numbers that they got."""
+        self.stream = ""
+        """What gave the numbers, when their rows are to be kept in tenfold.relayed; empty: they are deleted."""
 
 
 @asynccontextmanager
@@ -148,8 +150,11 @@ async def in_hand(shards: primary.Shards, ids: Sequence[UUID], most: int) -> Asy
         try:
             yield found
         finally:
-            if found.durable:
-                await connection.execute(_DELETE, found.durable, timeout=store.SECONDS)
+            if found.durable and found.stream:
+                arguments = (list(found.durable), list(found.durable.values()), found.stream)
+                await connection.execute(relayed.KEEP, *arguments, timeout=store.SECONDS)
+            elif found.durable:
+                await connection.execute(_DELETE, list(found.durable), timeout=store.SECONDS)
             await connection.execute("commit", timeout=store.SECONDS)
     except connect.ANSWERS as error:
         lease.discard()

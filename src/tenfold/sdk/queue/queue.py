@@ -27,6 +27,7 @@ from tenfold.sdk.queue import (
     outbox,
     publishing,
     relay,
+    relayed,
     subscribers,
     subscriptions,
     tasks,
@@ -170,8 +171,10 @@ class Queue:
     def update(self, bound: bindings.Queue) -> None:
         """Follow changed bindings."""
         self._take_in(bound)
-        for one in self._carriers.values():
-            one.update(bound)
+        wanted = _ways(bound)
+        for name, one in self._carriers.items():
+            if name in wanted:
+                one.update(bound)
         self._news.set()
 
     def reading(self) -> dict[str, Any]:
@@ -207,7 +210,7 @@ class Queue:
 
     def _carrier(self) -> transport.Transport:
         """The transport of new messages."""
-        return self._carrier_of(self._bound.transport)
+        return self._carrier_of(_way(self._bound.transport, self._bound))
 
     def _carrier_of(self, name: str) -> transport.Transport:
         found = self._carriers.get(name)
@@ -219,7 +222,7 @@ class Queue:
     def _made(self, name: str) -> transport.Transport:
         if name == "postgres":
             return postgres.Postgres(self._shards, self._relay.take)
-        if name == "nats":
+        if name.partition("@")[0] == "nats":
             from tenfold.sdk.queue.nats import transport as nats  # late: other services never need it
 
             return nats.Nats(self._shards, self._name)
@@ -249,10 +252,12 @@ class Queue:
     async def _follow(self) -> None:
         """The groups, then whoever handles their messages; transports that nobody needs any more last."""
         bound = self._bound
-        names = {"postgres", bound.transport, *([bound.former] if bound.former else [])}
+        names = _ways(bound)
         for name in names - self._started:
             await self._carrier_of(name).start(bound)
             self._started.add(name)
+        if names == {"postgres"}:  # what any queue servers had, and nobody has carried over, is to be passed on again
+            await relayed.give_back(self._shards, "")
         wanted = [one.subscription for one in self._subscribers]
         if wanted:
             await subscriptions.write(self._shards, wanted)
@@ -279,6 +284,16 @@ class Queue:
                     await subscriptions.write(self._shards, wanted)
             except relay.TROUBLE as error:
                 log.info("the queue's tables were not looked after: %s", error)
+
+
+def _ways(bound: bindings.Queue) -> set[str]:
+    """The transports that messages may be on."""
+    return {"postgres", _way(bound.transport, bound), *([_way(bound.former, bound)] if bound.former else [])}
+
+
+def _way(name: str, bound: bindings.Queue) -> str:
+    """The servers of another home are another transport: what is held of one is never settled with the other."""
+    return f"nats@{bound.nodes[0].region}" if name == "nats" and bound.nodes and bound.nodes[0].region else name
 
 
 def _policy(

@@ -10,7 +10,8 @@ from tenfold.sdk.db import primary
 from tenfold.sdk.queue import store, subjects, transport
 
 KEEP = timedelta(hours=24)
-"""How long the inbox remembers a message: longer than it can be on its way twice."""
+"""How long the inbox remembers a message: longer than it can be on its way twice. One of tenfold.relayed: as long as it
+is there, since a new home passes it on again."""
 
 MOST = 5_000
 """Rows that one statement prunes."""
@@ -24,7 +25,8 @@ select * from unnest($1::text[], $2::text[], $3::text[], $4::boolean[])
 
 _PRUNE = """
 delete from tenfold.inbox where (group_name, id) in (
-    select group_name, id from tenfold.inbox where handled_at < now() - $1::interval
+    select group_name, id from tenfold.inbox i where handled_at < now() - $1::interval
+       and not exists (select from tenfold.relayed r where r.id = i.id)
      order by handled_at limit $2 for update skip locked)
 """
 

@@ -51,6 +51,10 @@ class Names(NamedTuple):
         """A subject that nobody publishes to: what a stream takes that takes no more."""
         return f"tenfold-shut.{self.stream}"
 
+    def copy(self, region: str) -> str:
+        """The stream that has, in another region, what this region's has taken."""
+        return f"{self.stream}-from-{_plain(region)}"
+
     def subject(self, subject: str, lane: int) -> str:
         """Where a message of the subject is published."""
         return f"{self.prefix}.{lane:02d}.{subject}"

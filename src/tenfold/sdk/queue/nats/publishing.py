@@ -23,8 +23,8 @@ MOST_UNDER_WAY = 8192
 RESERVED_BYTES = 1024
 """Of the largest message that the servers take, what is left to the line around it."""
 
-Outcome = Exception | None
-"""Of one message: None when it is durable, else why it may not be."""
+Outcome = int | Exception
+"""Of one message: the stream's number for it when it is durable, else why it may not be."""
 
 
 class Publishing:
@@ -33,6 +33,8 @@ class Publishing:
     def __init__(self, connection: link.Link, names: naming.Names) -> None:
         self._link = connection
         self._names = names
+        self.domain = b""
+        """The JetStream whose word counts, as answers name it; empty: any. One of another region may hear us, too."""
         self._inbox = connection.inbox() + b"."
         self._sid = 0
         self._numbers = count(1)
@@ -96,12 +98,14 @@ class Publishing:
         await self._room.wait()
 
     def _answered(self, answer: wire.Delivered) -> None:
+        if self.domain and b'"domain":"' in answer.payload and self.domain not in answer.payload:
+            return
         found = self._waiting.pop(answer.subject, None)
         self._room.set()
         if found is not None:
             under_way, number = found
             is_durable = answer.payload and b'"error"' not in answer.payload
-            under_way.ended_one(number, None if is_durable else _refusal(answer))
+            under_way.ended_one(number, _sequence(answer.payload) if is_durable else _refusal(answer))
 
     def _lost(self) -> None:
         """The connection broke: what it had not acknowledged may be there or not."""
@@ -144,6 +148,11 @@ class _Batch:
 def _most_head(envelope: messages.Envelope) -> int:
     """The bytes of its headers, if every character had to be escaped."""
     return sum(len(name) + 3 * len(value) + 4 for name, value in envelope.headers.items())
+
+
+def _sequence(payload: bytes) -> int:
+    """In `{"stream":"tenfold-shop", "domain":"seoul", "seq":7, "duplicate":true}`."""
+    return int(payload.partition(b'"seq":')[2].partition(b",")[0].rstrip(b"}"))
 
 
 def _refusal(answer: wire.Delivered) -> Exception:

@@ -50,16 +50,18 @@ class RefusedError(Exception):
 
 
 class Streams:
-    """The stream of one service on its servers."""
+    """The stream of one service on its servers; with a `domain`, on those of another region, which these ask."""
 
-    def __init__(self, connection: link.Link, names: naming.Names) -> None:
+    def __init__(self, connection: link.Link, names: naming.Names, domain: str = "") -> None:
         self._link = connection
+        self._api = f"$JS.{domain}.API" if domain else "$JS.API"
         self.names = names
 
-    async def ensure(self, replicas: int, most_bytes: int, groups: Iterable[naming.Group], told_at: datetime) -> None:
+    async def ensure(self, replicas: int, most_bytes: int, groups: Iterable[naming.Group], told_at: datetime) -> str:
         """The stream and the groups' consumers are there, as they must be; and no message came to a stream before them.
 
-        Raises what `TROUBLE` names. A stream that was shut since we were told to use it stays so.
+        Returns when the stream was made: one that was lost and made again is another one. Raises what `TROUBLE` names.
+        A stream that was shut since we were told to use it stays so.
         """
         wanted = _stream(self.names, replicas, most_bytes)
         found = await self.info()
@@ -75,6 +77,8 @@ class Streams:
         if not succession.is_within(wanted, config):
             await self._change(wanted, config)
         await self.forget(succession.strangers(present, consumers, datetime.now(UTC)))
+        known = found or await self.info() or {"created": ""}
+        return str(known["created"])
 
     async def _change(self, wanted: dict[str, Any], config: dict[str, Any]) -> None:
         """The stream is as it must be. One that takes messages already goes on as it is while the servers have not got
@@ -117,8 +121,24 @@ class Streams:
                 return None
             raise
 
+    async def change(self, config: dict[str, Any], *, is_new: bool) -> None:
+        """Make this stream, or change its settings."""
+        await self._ask(f"STREAM.{'CREATE' if is_new else 'UPDATE'}.{config['name']}", config)
+
+    async def delete(self) -> None:
+        """The stream is not there any more. Twice is once."""
+        try:
+            await self._ask(f"STREAM.DELETE.{self.names.stream}", None)
+        except RefusedError as error:
+            if error.status != NOT_FOUND:
+                raise
+
     async def consumers(self) -> list[dict[str, Any]]:
-        """What the servers say of all consumers of the stream."""
+        """What the servers say of all consumers of the stream that have a group."""
+        return [one for one in await self.listeners() if "group" in one["config"].get("metadata", {})]
+
+    async def listeners(self) -> list[dict[str, Any]]:
+        """What they say of all its consumers: those through which other regions copy it, too."""
         found: list[dict[str, Any]] = []
         while True:
             page = await self._ask(f"CONSUMER.LIST.{self.names.stream}", {"offset": len(found)})
@@ -130,10 +150,10 @@ class Streams:
         """Each of these consumers is there, as it must be; returns those that there were before."""
         found = await self.consumers()
         missing = succession.missing(wanted, found, last_sequence)
-        await asyncio.gather(*(self._create(one) for one in missing))
+        await asyncio.gather(*(self.create(one) for one in missing))
         return found
 
-    async def _create(self, consumer: dict[str, Any]) -> None:
+    async def create(self, consumer: dict[str, Any]) -> None:
         """Make this consumer, or change it."""
         body = {"stream_name": self.names.stream, "config": consumer}
         await self._ask(f"CONSUMER.CREATE.{self.names.stream}.{consumer['name']}", body)
@@ -157,7 +177,7 @@ class Streams:
         config = dict(consumer["config"])
         renamed = f"{consumer['name']}-again"
         begin = {"deliver_policy": "by_start_sequence", "opt_start_seq": consumer["ack_floor"]["stream_seq"] + 1}
-        await self._create(config | {"name": renamed, "durable_name": renamed, **begin})
+        await self.create(config | {"name": renamed, "durable_name": renamed, **begin})
         await self.forget([consumer["name"]])
 
     async def forget(self, names: Iterable[str]) -> None:
@@ -171,7 +191,7 @@ class Streams:
 
     async def _ask(self, what: str, body: dict[str, Any] | None) -> dict[str, Any]:
         payload = b"" if body is None else json.dumps(body).encode()
-        answer = await self._link.ask(f"$JS.API.{what}", payload, ASK_SECONDS)
+        answer = await self._link.ask(f"{self._api}.{what}", payload, ASK_SECONDS)
         if answer.head and not answer.payload:
             raise link.LostError("JetStream does not answer on this server")
         said: dict[str, Any] = json.loads(answer.payload)

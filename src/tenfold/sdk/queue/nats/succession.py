@@ -57,6 +57,13 @@ def strangers(found: Iterable[Info], wanted: Iterable[naming.Consumer], now: dat
     ]
 
 
+def settled(stream: Info, consumers: Iterable[Info]) -> int:
+    """Up to which message every group has settled all. `stream` was asked for before `consumers`."""
+    last = int(stream["state"]["last_seq"])
+    floors = [int(one["ack_floor"]["stream_seq"]) for one in consumers if _holds_messages(one)]
+    return min((*floors, last))
+
+
 def is_within(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
     """Whether everything that is wanted was found so; the servers add settings of their own."""
     return all(

@@ -17,13 +17,10 @@ import msgspec
 from tenfold import bindings, errors
 from tenfold.sdk import counters
 from tenfold.sdk.db import connect, deadline, primary
-from tenfold.sdk.queue import messages, outbox, store, subjects, transport
-from tenfold.sdk.queue.nats import consuming, link, naming, publishing, streams
+from tenfold.sdk.queue import messages, outbox, relayed, store, subjects, tasks, transport
+from tenfold.sdk.queue.nats import consuming, copies, keeping, link, naming, publishing, streams
 
 log = logging.getLogger("tenfold.queue")
-
-STORAGE_SHARE = 0.9
-"""Of what a server may keep, what the stream may take: the rest is for consumers' records and for compacting."""
 
 SUBSCRIBE_SECONDS = 30.0
 """How long making a group's consumers may take: a group that keeps order has sixteen."""
@@ -61,6 +58,10 @@ class Nats:
         """Subjects that some of them match: messages of others would be dropped."""
         self._preparing: asyncio.Task[None] | None = None
         self._is_prepared = False
+        self._made_at = ""
+        """When the stream was made: tells it from others in other regions, and before it; empty: it is the only one."""
+        self._keeping = keeping.Keeping(shards, self._link, self._publishing, self._names)
+        self._keeper: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, bound: bindings.Queue) -> None:
@@ -68,6 +69,7 @@ class Nats:
         self._link.on_up.append(self._came_up)
         self._publishing.start()
         self._link.start()
+        self._keeper = tasks.begin("keep-stream", self._keeping.run())
         self._timer = asyncio.get_running_loop().call_later(UPKEEP_SECONDS, self._keep_up)
 
     def update(self, bound: bindings.Queue) -> None:
@@ -78,6 +80,8 @@ class Nats:
             self._timer.cancel()
         if self._preparing is not None:
             self._preparing.cancel()
+        if self._keeper is not None:
+            await tasks.end([self._keeper])
         if self._came_up in self._link.on_up:
             self._link.on_up.remove(self._came_up)
             self._publishing.stop()
@@ -109,7 +113,7 @@ class Nats:
         await self._until_heard("tf.queue.publish", batch)
         outcomes = await self._publishing.send(batch)
         for outcome in outcomes:
-            if outcome is not None:
+            if isinstance(outcome, Exception):
                 self._noted(outcome)
                 raise streams.error_for("tf.queue.publish", outcome) from outcome
 
@@ -119,12 +123,14 @@ class Nats:
         async with outbox.in_hand(self._shards, ids, most) as hand:
             await self._until_heard("queue", hand.envelopes)
             fitting = [one for one in hand.envelopes if self._publishing.fits(one)]
+            hand.stream = self._made_at
             outcomes = await self._publishing.send(fitting)
-            hand.durable += [one.id for one, outcome in zip(fitting, outcomes, strict=True) if outcome is None]
+            taken = zip(fitting, outcomes, strict=True)
+            hand.durable |= {one.id: outcome for one, outcome in taken if isinstance(outcome, int)}
         beside = [one.id for one in hand.envelopes if not self._publishing.fits(one)]
         if beside:
             await self._pass_on_beside(beside)
-        failed = next((one for one in outcomes if one is not None), None)
+        failed = next((one for one in outcomes if isinstance(one, Exception)), None)
         if failed is not None:
             self._noted(failed)
             raise streams.error_for("queue", failed) from failed
@@ -144,6 +150,7 @@ class Nats:
         if bound.transport != self._bound.transport:
             self._told_at = datetime.now(UTC)
         self._bound = bound
+        self._publishing.domain = copies.answers_as(bound)
         self._link.update(servers, link.Login(bound.user, bound.password, self._names.stream))
 
     def _came_up(self) -> None:
@@ -169,11 +176,23 @@ class Nats:
         await self._link.up(publishing.SEND_SECONDS)
         if self._bound.transport == "nats":
             groups = {(one.name, one.subject): one for one in await self._known()} | self._own
-            most_bytes = int(self._bound.storage_bytes * STORAGE_SHARE)
-            await self._streams.ensure(self._bound.replicas, most_bytes, groups.values(), self._told_at)
+            most_bytes = copies.most_bytes(self._bound)
+            made = await self._streams.ensure(self._bound.replicas, most_bytes, groups.values(), self._told_at)
+            await self._take_over(made)
             self._patterns = {one.subject for one in groups.values()}
             self._heard.clear()
         self._is_prepared = True
+
+    async def _take_over(self, made: str) -> None:
+        """What a stream had that is lost, or left behind in another region, is passed on again: to this one."""
+        self._made_at = made if self._bound.mirrors else ""
+        self._keeping.follow(self._bound, self._made_at)
+        count = await relayed.give_back(self._shards, made)
+        if count:
+            counters.add("queue.given_back", count)
+            log.warning("queue: %d messages of a stream that is not here are passed on again", count)
+        if not self._made_at:
+            await relayed.forget(self._shards, made)
 
     async def _known(self) -> list[naming.Group]:
         return [naming.Group(*row) for row in await store.fetch(self._shards, KNOWN)]
