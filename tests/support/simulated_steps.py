@@ -3,6 +3,7 @@
 Every `yield` is a moment at which the runtime may die: the test then stops, looks, and plans again.
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -36,6 +37,7 @@ class Stage:
     def __init__(self, world: World, topology: tiers.Topology, revisions: Revisions, released: releases.Wanted) -> None:
         self.world = world
         self.wanted = layout.layout(topology)
+        self.home = self.wanted.of(topology.home)
         self.revisions = revisions
         self.released = released
 
@@ -54,7 +56,7 @@ class Stage:
     def _is_leaving(self, server: str) -> bool:
         """Whether the app still uses it, and shall use others: until then it runs as it did."""
         used = [(self.world.told.caches, "valkey"), (self.world.told.queues, "nats")]
-        wanted = {name: tuple(one.name for one in self.wanted.running(name)) for _, name in used}
+        wanted = {name: tuple(one.name for one in self.home.running(name)) for _, name in used}
         return any(server in told and told != wanted[name] for told, name in used)
 
     def start_servers(self, step: steps.StartServers) -> Moments:
