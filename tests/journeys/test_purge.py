@@ -2,15 +2,13 @@
 
 import asyncio
 import re
-import uuid
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from support import project
-from tenfold.kit import clock
+from support import ordering, project
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
@@ -20,7 +18,7 @@ async def test_orders_deploys_and_purges_behind_edges(tmp_path: Path) -> None:
         shop.edit(r"^edges  = 0.*", "edges = 2")
         await shop.tenfold("up", "-d")
         async with httpx.AsyncClient(base_url=shop.url) as ann, httpx.AsyncClient(base_url=shop.url) as bob:
-            await _an_order_is_seen(ann, bob)
+            await ordering.is_seen(ann, bob)
             await _files_outlive_their_release(shop, bob)
             product = (await bob.get("/api/products")).json()["products"][0]["id"]
             said = await shop.tenfold("cdn", "purge", "--tag", f"product:{product}", "--url", "/pictures/mug-sea.svg")
@@ -28,39 +26,6 @@ async def test_orders_deploys_and_purges_behind_edges(tmp_path: Path) -> None:
             from_outside = await bob.request("PURGE", "/", headers={"Tenfold-Everything": "1", "Tenfold-Key": "a"})
             assert 405 == from_outside.status_code
             assert 404 == (await bob.get("/-/edge")).status_code
-
-
-async def _an_order_is_seen(ann: httpx.AsyncClient, bob: httpx.AsyncClient) -> None:
-    """By who has ordered with the next request, and soon by everybody."""
-    account = {"email": "ann@example.test", "password": "correct horse", "name": "Ann"}
-    assert 201 == (await ann.post("/api/signup", json=account)).status_code
-    product = (await ann.get("/api/products")).json()["products"][0]["id"]
-    page = f"/api/products/{product}"
-    for _ in range(4):
-        before = await bob.get(page)
-    assert _by_edge(before), before.headers
-    assert not {"surrogate-key", "cdn-cache-control"} & set(before.headers)
-    stock = before.json()["stock"]
-
-    item = {"product_id": product, "quantity": 1, "reference": str(uuid.uuid4())}
-    assert 200 == (await ann.post("/api/cart/items", json=item)).status_code
-    ordered = await ann.post("/api/orders", json={"reference": str(uuid.uuid4())})
-    assert 201 == ordered.status_code
-    assert [one for one in ann.cookies if one.startswith("shop-edge-")], ordered.headers
-    mine = await ann.get(page)
-    assert (stock - 1, False) == (mine.json()["stock"], _by_edge(mine)), "past the edges"
-
-    async def is_over() -> bool:
-        again = await ann.get(page)
-        assert stock - 1 == again.json()["stock"]
-        return _by_edge(again)
-
-    assert await clock.until(is_over, seconds=30, pause_seconds=0.2), list(ann.cookies)
-
-    async def is_everywhere() -> bool:
-        return [stock - 1] * 4 == [(await bob.get(page)).json()["stock"] for _ in range(4)]
-
-    assert await clock.until(is_everywhere, seconds=20, pause_seconds=0.2)
 
 
 async def _files_outlive_their_release(shop: project.Project, bob: httpx.AsyncClient) -> None:
@@ -88,7 +53,3 @@ async def _style(client: httpx.AsyncClient) -> dict[str, Any]:
     assert 200 == answer.status_code
     assert "immutable" in answer.headers["cache-control"]
     return {"path": found[1], "content": answer.content}
-
-
-def _by_edge(answer: httpx.Response) -> bool:
-    return answer.headers.get("cache-status", "").startswith("edge-")

@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 
-from support import project
+from support import ordering, project
 from tenfold import traffic
 from tenfold.engines.granian import admin as granian
 from tenfold.topology import layout
@@ -29,6 +30,7 @@ async def test_a_second_region_comes_serves_and_goes_and_the_first_notices_nothi
     async with project.shop(tmp_path) as shop:
         door = f"127.0.0.1:{project.free_port()}"
         file = shop.folder / "tenfold.toml"
+        shop.edit(r"^edges  = 0.*", "edges = 1")
         alone = file.read_text()
         await shop.tenfold("up", "-d")
         before = lasting(shop)
@@ -38,6 +40,7 @@ async def test_a_second_region_comes_serves_and_goes_and_the_first_notices_nothi
             assert before.items() <= lasting(shop).items(), "what runs stays as it is"
             far = await load_at(shop, door)
             assert far.writes_acknowledged <= await sent_home(shop), "what writes is worked on where the data is"
+            await an_order_there_is_seen_everywhere(shop, door)
             await survives_a_cut(shop)
             file.write_text(alone)
             await shop.tenfold("apply", "--yes")
@@ -69,6 +72,17 @@ async def sent_home(shop: project.Project) -> int:
     _, text = await granian.get(address, layout.PORTS["haproxy"], "/metrics?scope=frontend")
     found = re.findall(r'^haproxy_frontend_http_requests_total\{proxy="from-regions"\} (\d+)', text, re.MULTILINE)
     return sum(int(one) for one in found)
+
+
+async def an_order_there_is_seen_everywhere(shop: project.Project, door: str) -> None:
+    """It is worked on at home, which tells the edges of both regions; who has ordered goes past those there."""
+    far = f"http://{door}"
+    async with (
+        httpx.AsyncClient(base_url=far, timeout=30) as ann,
+        httpx.AsyncClient(base_url=far, timeout=30) as eve,
+        httpx.AsyncClient(base_url=shop.url, timeout=30) as bob,
+    ):
+        await ordering.is_seen(ann, eve, bob)
 
 
 async def survives_a_cut(shop: project.Project) -> None:
