@@ -201,6 +201,20 @@ async def test_a_stopped_process_stays_stopped(stage: Stage) -> None:
     assert () == await guard.once(stage.supervisor, stage.places)
 
 
+async def test_one_that_does_not_listen_is_killed_when_the_patience_of_whoever_stops_it_ends(stage: Stage) -> None:
+    await stage.power()
+    seat = stage.seat()
+    seat.data.mkdir(parents=True)
+    (seat.data / "deaf").touch()
+    await stage.supervisor.start_process(seat)
+    stage.record().grace_seconds = 3600.0
+    pid = stage.pid()
+    async with asyncio.timeout(60):
+        await stage.supervisor.stop_process("server-1", "granian", most_seconds=0.1)
+    assert process.identify(pid) is None
+    assert not stage.record().is_expected
+
+
 async def test_a_power_cut_ends_everything_on_the_server_at_once(stage: Stage) -> None:
     await stage.power()
     for name in ("granian", "haproxy", "postgres"):

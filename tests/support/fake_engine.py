@@ -19,7 +19,10 @@ import json, os, signal, socket, sys
 settings, data = json.load(open(sys.argv[1])), sys.argv[2]
 if os.path.exists(data + "/dies"):
     sys.exit("told to die")
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+if not os.path.exists(data + "/deaf"):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+else:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with socket.create_server((settings["address"], settings["port"])) as listening:
     while True:
         connection, _ = listening.accept()

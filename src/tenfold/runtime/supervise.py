@@ -6,6 +6,7 @@ that a runtime killed at any moment finds it again. It does not decide what shou
 
 import asyncio
 import hashlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -176,8 +177,11 @@ class Supervisor:
         self.store.server(seat.server.name).processes[seat.process.name].revision = revision_now
         self.store.save()
 
-    async def stop_process(self, server: str, name: str) -> None:
-        """Ask, wait, kill. On return it does not run and is not expected to. Twice is once."""
+    async def stop_process(self, server: str, name: str, most_seconds: float = math.inf) -> None:
+        """Ask, wait, kill. On return it does not run and is not expected to. Twice is once.
+
+        `most_seconds`: less patience than the engine's own grace.
+        """
         record = self.store.server(server).processes.get(name)
         if record is None:
             return
@@ -186,7 +190,7 @@ class Supervisor:
         self.store.save()
         if record.identity is not None and record.identity.is_alive:
             started = time.monotonic()
-            await process.stop(record.identity, Signals(record.stop_signal), record.grace_seconds)
+            await process.stop(record.identity, Signals(record.stop_signal), min(record.grace_seconds, most_seconds))
             seconds = time.monotonic() - started
             self.journal.say("process_stopped", f"{name} on {server} stopped", subject=server, seconds=seconds)
         record.identity = None
