@@ -3,13 +3,16 @@
 The real PowerDNS and the program beside it, two regions, one sender on the same machine with 64 queries on their way,
 256 networks in turn. Three kinds in turn, medians of the rounds: with the client's network; without it, located by the
 resolver's address (the program is asked each time); and without it, answered the name server's own region, which
-PowerDNS keeps in memory for a second. Then the time from a region's failure, and from its
+PowerDNS keeps in memory for a second. Beside answers a second stands the processor time of one: of PowerDNS, of the
+program beside it, and of the sender, which shares the machine. Then the time from a region's failure, and from its
 return, to the first answer that says so.
 """
 
 import argparse
 import asyncio
+import dataclasses
 import multiprocessing
+import os
 import socket
 import statistics
 import struct
@@ -29,6 +32,15 @@ from tenfold.kit import clock
 from tenfold.topology import layout
 
 WINDOW = 64
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One round: answers a second, and the microseconds of a processor that each took, by process."""
+
+    rate: float
+    costs: dict[str, float]
 
 
 def queries(*, has_subnet: bool) -> list[bytes]:
@@ -37,8 +49,9 @@ def queries(*, has_subnet: bool) -> list[bytes]:
     return [dns.message.make_query("shop.test", "A", use_edns=0, options=one).to_wire()[2:] for one in told]
 
 
-def send(host: str, seconds: float, packets: list[bytes]) -> float:
-    """Answers a second, with `WINDOW` queries on their way at any time."""
+def send(host: str, seconds: float, packets: list[bytes]) -> tuple[int, float]:
+    """How many were answered, with `WINDOW` queries on their way at any time, and the processor time that this took."""
+    began = time.process_time()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.connect((host, layout.PORTS["powerdns"]))
         one.settimeout(0.5)
@@ -53,15 +66,25 @@ def send(host: str, seconds: float, packets: list[bytes]) -> float:
                 answered, waiting = answered + 1, waiting - 1
             except TimeoutError:
                 waiting = 0
-    return answered / seconds
+    return answered, time.process_time() - began
 
 
-async def rate(server: name_servers.NameServer, seconds: float, *, has_subnet: bool) -> float:
+async def rate(server: name_servers.NameServer, seconds: float, *, has_subnet: bool) -> Measured:
     """From a process of its own: this one's doors go on answering."""
     loop, pool = asyncio.get_running_loop(), multiprocessing.Pool(1)
+    pids = {name: server.site.running["dns-1", name].pid for name in ("powerdns", "georoute")}
     with pool:
         asked = (server.host, seconds, queries(has_subnet=has_subnet))
-        return await loop.run_in_executor(None, lambda: pool.apply(send, asked))
+        before = {name: spent(pid) for name, pid in pids.items()}
+        answered, own = await loop.run_in_executor(None, lambda: pool.apply(send, asked))
+        costs = {**{name: spent(pid) - before[name] for name, pid in pids.items()}, "sender": own}
+    return Measured(answered / seconds, {name: one / max(1, answered) * 1e6 for name, one in costs.items()})
+
+
+def spent(pid: int) -> float:
+    """Seconds of a processor that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 async def until(server: name_servers.NameServer, addresses: tuple[str, ...]) -> float:
@@ -96,14 +119,21 @@ async def measure(rounds: int, seconds: float, flips: int) -> None:
         "without, by the resolver": ({}, False),
         "without, the own region": ({"without_subnet": "region"}, False),
     }
-    rates: dict[str, list[float]] = {name: [] for name in kinds}
+    rates: dict[str, list[Measured]] = {name: [] for name in kinds}
     for _ in range(rounds):
         for name, (dns_section, has_subnet) in kinds.items():
             with tempfile.TemporaryDirectory() as folder:
                 async with name_servers.running(Path(folder), name_servers.topology(dns_section)) as server:
                     rates[name].append(await rate(server, seconds, has_subnet=has_subnet))
     for name, found in rates.items():
-        print(f"{name:28} {statistics.median(found):9,.0f} answers a second ({min(found):,.0f} to {max(found):,.0f})")
+        each = [one.rate for one in found]
+        costs = ", ".join(
+            f"{part} {statistics.median(one.costs[part] for one in found):.1f} us" for part in found[0].costs
+        )
+        print(
+            f"{name:28} {statistics.median(each):9,.0f} answers a second ({min(each):,.0f} to {max(each):,.0f})"
+            f"; {costs}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         async with name_servers.running(Path(folder), name_servers.topology()) as server:
             for name, times in (await noticed(server, flips)).items():
