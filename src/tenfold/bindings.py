@@ -117,6 +117,7 @@ class QueueNode(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int = 4222
     region: str = ""
+    """Empty: there is one region."""
 
 
 class QueueRegion(msgspec.Struct, frozen=True, kw_only=True):

@@ -151,8 +151,10 @@ def _mirrors(places: seats.Seats, region: str) -> tuple[bindings.QueueRegion, ..
 def _queue_nodes(
     places: seats.Seats, servers: tuple[layout.Server, ...], region: str
 ) -> tuple[bindings.QueueNode, ...]:
+    has_regions = places.topology.has_regions
     return tuple(
-        bindings.QueueNode(name=one.name, host=_address(places, one, region), region=one.region) for one in servers
+        bindings.QueueNode(name=one.name, host=_address(places, one, region), region=one.region if has_regions else "")
+        for one in servers
     )
 
 

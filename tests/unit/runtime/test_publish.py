@@ -128,3 +128,25 @@ def test_an_app_without_cache_and_queue_servers_gets_no_passwords_for_them(tmp_p
     bound = publish.make(places(tmp_path), ("database-1",))
 
     assert ("", "", (), ()) == (bound.cache.password, bound.queue.password, bound.cache.nodes, bound.queue.nodes)
+
+
+def test_each_region_is_told_the_homes_queue_servers_and_those_of_the_others_as_it_meets_them(tmp_path: Path) -> None:
+    wanted = topology(
+        database={"replicas": 1}, queue={"servers": 1}, regions={"seoul": {"primary": True}, "virginia": {}}
+    )
+    here = places(tmp_path, wanted)
+    told = snapshot.Told(queues=("queue-1",), transport="nats")
+    found = [publish.make(here, (), told, region).queue for region in ("seoul", "virginia")]
+
+    assert ["home", "virginia"] == [one.domain for one in found], "whoever is home"
+    nodes = [(node.region, node.host) for one in found for node in one.nodes]
+    assert [("seoul", "127.77.1.30"), ("seoul", "127.77.16.30")] == nodes
+    others = [(one.name, one.domain, *[node.host for node in one.nodes]) for region in found for one in region.mirrors]
+    assert [("virginia", "virginia", "127.77.11.30"), ("seoul", "home", "127.77.16.30")] == others
+
+
+def test_a_queue_of_one_region_has_no_copies(tmp_path: Path) -> None:
+    here = places(tmp_path, topology(queue={"servers": 1}))
+    queue = publish.make(here, (), snapshot.Told(queues=("queue-1",), transport="nats")).queue
+
+    assert ("home", (), [""]) == (queue.domain, queue.mirrors, [node.region for node in queue.nodes])
