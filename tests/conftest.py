@@ -1,10 +1,13 @@
 """What every test shares: the event loop, the options `--seed` and `--torture`, and the seed fixture."""
 
 import random
+from collections.abc import Iterator
 from pathlib import PurePath
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+from support import sockets
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,6 +65,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"seed: {config.getoption('--seed')} (repeat with --seed)"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_sockets_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Folders of sockets lie outside pytest's own where its paths are too long for them: they go with the run."""
+    yield
+    sockets.remove_below(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

@@ -42,8 +42,7 @@ def seat(folder: Path, wanted: tiers.Topology, number: int = 0) -> engines.Seat:
     root = folder / server.name
     for name in ("data", "config", "log"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    run = files.socket_folder(folder / "run")
-    files.make_private(run)
+    run = files.make_socket_folder(folder / "run")
     bindings = folder / "bindings.json"
     return engines.Seat(process, server, wanted, place, NETWORK, root, folder, bindings, SECRETS, run)
 

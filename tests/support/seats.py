@@ -222,6 +222,4 @@ def log_of(seat: engines.Seat, count: int = 25) -> str:
 
 
 def _sockets(folder: Path) -> Path:
-    run = files.socket_folder(folder / "run")
-    files.make_private(run)
-    return run
+    return files.make_socket_folder(folder / "run")

@@ -7,10 +7,15 @@ import hashlib
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 LONGEST_SOCKET_PATH = 107
 """Bytes that fit into `sockaddr_un.sun_path` with its closing NUL (unix(7))."""
+
+
+OWNER = "owner"
+"""The file in a short folder of sockets that names whose it is."""
 
 
 def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> None:
@@ -68,12 +73,37 @@ def remove_tree(folder: Path) -> None:
 def socket_folder(wanted: Path) -> Path:
     """`wanted`, or a short folder in its place when socket paths below it would be too long.
 
-    The same `wanted` always gives the same folder. Whether it exists is the caller's care (`make_private`).
+    The same `wanted` always gives the same folder. Whether it exists is the caller's care (`make_socket_folder`).
     """
     if len(os.fsencode(wanted)) <= LONGEST_SOCKET_PATH - 40:
         return wanted
     digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"tenfold-{os.getuid()}-{digest}"
+    return Path(tempfile.gettempdir()) / f"{_short_prefix()}{digest}"
+
+
+def make_socket_folder(wanted: Path) -> Path:
+    """Make and return the `socket_folder`, private. What it holds belongs to the folder that `wanted` is in.
+
+    A short folder names its owner; those of ours whose owner is gone are removed here, for nobody else would.
+    """
+    folder = socket_folder(wanted)
+    make_private(folder)
+    if folder != wanted:
+        write_if_changed(folder / OWNER, str(wanted.parent.absolute()))
+        for owner, sockets in owned_socket_folders():
+            if sockets != folder and not owner.exists():
+                shutil.rmtree(sockets, ignore_errors=True)
+    return folder
+
+
+def owned_socket_folders() -> list[tuple[Path, Path]]:
+    """The short folders of ours, each after its owner; one without a readable owner is passed by."""
+    found = []
+    for sockets in Path(tempfile.gettempdir()).glob(f"{_short_prefix()}*"):
+        with suppress(OSError):  # somebody else's, or removed while we looked
+            if sockets.lstat().st_uid == os.getuid() and not sockets.is_symlink():
+                found.append((Path((sockets / OWNER).read_text()), sockets))
+    return found
 
 
 def make_private(folder: Path) -> None:
@@ -82,6 +112,10 @@ def make_private(folder: Path) -> None:
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder}: belongs to another user; remove it")
     folder.chmod(0o700)
+
+
+def _short_prefix() -> str:
+    return f"tenfold-{os.getuid()}-"
 
 
 def _sync_folder(folder: Path) -> None:

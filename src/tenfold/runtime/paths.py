@@ -108,7 +108,7 @@ class Paths:
     def make(self) -> None:
         """Create the state folder and the sockets'. Raises PermissionError when one belongs to somebody else."""
         files.make_private(self.state)
-        files.make_private(self.run)
+        files.make_socket_folder(self.state / "run")
 
 
 def find(start: Path, name: str = "tenfold.toml") -> Path | None:

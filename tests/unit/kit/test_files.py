@@ -1,10 +1,13 @@
 """Files that are never half written, folders that go at once, and sockets whose path is short enough."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from support import sockets
 from tenfold.kit import files
 
 
@@ -89,6 +92,39 @@ def test_sockets_of_a_path_that_is_too_long_get_a_short_folder_always_the_same()
     assert len(os.fsencode(short / "balancer-10.haproxy-master")) <= files.LONGEST_SOCKET_PATH
     assert short == files.socket_folder(wanted)
     assert short != files.socket_folder(wanted.with_name("run2"))
+
+
+def test_a_short_folder_goes_when_another_is_made_after_its_owner_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead, alive = (tmp_path / (name * 100) / ".tenfold" for name in "da")
+    for state in (dead, alive):
+        state.mkdir(parents=True)
+    left, kept = files.make_socket_folder(dead / "run"), files.make_socket_folder(alive / "run")
+    nobodys = files.socket_folder(alive / "nobody's")
+    files.make_private(nobodys)
+    assert {(dead, left), (alive, kept)} == set(files.owned_socket_folders())
+
+    shutil.rmtree(dead)
+    files.make_socket_folder(alive / "run")
+
+    assert not left.exists()
+    assert kept.exists()
+    assert nobodys.exists()
+
+
+def test_a_run_of_tests_leaves_no_folder_of_sockets(tmp_path: Path) -> None:
+    below, beside = tmp_path / ("b" * 100), tmp_path / ("c" * 100)
+    for one in (below, beside):
+        (one / "test").mkdir(parents=True)
+    made, others = (files.make_socket_folder(one / "test" / "run") for one in (below, beside))
+
+    sockets.remove_below(below)
+
+    assert not made.exists()
+    assert others.exists()
+    sockets.remove_below(beside)
 
 
 def test_a_private_folder_lets_only_its_owner_in(tmp_path: Path) -> None:
