@@ -1,9 +1,11 @@
 """An edge beside Varnish as it comes, and how long a purge takes: `python benchmarks/edge.py [--rounds 7]`.
 
-Both run at the same time on the same machine, with the same answer kept; the rounds alternate between them. Clients
-send requests in bundles over connections that are kept alive, so that Varnish works and not they; beside requests a
-second stands the processor time that Varnish itself spends on one. Then an edge is filled with 100,000 answers, and
-purges by tag, each of one answer among them, are timed from the first byte sent to the last one received.
+Three run at the same time on the same machine, with the same memory and the same answer kept: an edge, Varnish as it
+comes, and Varnish without a line of ours but with the parameters of an edge, which shows what the VCL takes. They take
+turns; ratios are the medians of those of each round. Clients send requests in bundles over connections that are kept
+alive, so that Varnish works and not they; beside requests a second stands the processor time that Varnish itself
+spends on one. Then an edge is filled with 100,000 answers, and purges by tag, each of one answer among them, are timed
+from the first byte sent to the last one received.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,9 @@ CONNECTIONS, BUNDLE = 16, 64
 OBJECTS, PURGES = 100_000, 2_000
 BODY = b"x" * 1000
 
+OTHERS = {"Varnish as it comes": {}, "Varnish with an edge's parameters": command.PARAMETERS}
+"""What an edge is compared with, by its parameters."""
+
 STOCK = """
 vcl 4.1;
 backend origin { .host = "ORIGIN"; .port = "PORT"; }
@@ -49,11 +54,21 @@ class Running:
     pid: int
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What one of them did in its turn."""
+
+    rate: float
+    """Requests a second."""
+    cost: float
+    """Microseconds of a processor each."""
+
+
 async def main(rounds: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        wanted = edges.topology(balancers=1, edges=2, memory="512MiB")
+        wanted = edges.topology(balancers=1, edges=3, memory="512MiB")
         async with seats.site(Path(folder), wanted, {"varnish": varnish.ENGINE}, NETWORK) as site:
-            ours, theirs = site.seat("edge-1", "varnish"), site.seat("edge-2", "varnish")
+            ours, *theirs = [site.seat(f"edge-{number}", "varnish") for number in (1, 2, 3)]
             origin = await asyncio.start_server(
                 _answer_all, ours.layout.balancers[0].address(NETWORK), layout.ORIGIN_PORT
             )
@@ -61,27 +76,34 @@ async def main(rounds: int, seconds: float) -> None:
                 began = time.monotonic()
                 edge = await _serving(ours, await site.start(ours))
                 print(f"start: {time.monotonic() - began:.2f} s; memory, empty: {_memory(edge.pid):.0f} MB")
-                site.engine_of = {"varnish": _as_it_comes(theirs)}
-                stock = await _serving(theirs, await site.launch(theirs))
-                await _compare(edge, stock, rounds, seconds)
+                running = {"edge": edge}
+                for seat, (name, parameters) in zip(theirs, OTHERS.items(), strict=True):
+                    site.engine_of = {"varnish": _without_us(seat, parameters)}
+                    running[name] = await _serving(seat, await site.launch(seat))
+                await _compare(running, rounds, seconds)
                 await _time_purges(edge)
 
 
-async def _compare(edge: Running, stock: Running, rounds: int, seconds: float) -> None:
-    rates: dict[Running, list[float]] = {edge: [], stock: []}
-    costs: dict[Running, list[float]] = {edge: [], stock: []}
+async def _compare(running: Mapping[str, Running], rounds: int, seconds: float) -> None:
+    turns: list[dict[str, Turn]] = []
     for number in range(rounds + 1):
-        for one in (edge, stock) if number % 2 else (stock, edge):
-            before, began = _ticks(one.pid), time.monotonic()
-            count = await _load(one.seat, seconds if number else 0.5)
-            if number:
-                rates[one].append(count / (time.monotonic() - began))
-                costs[one].append((_ticks(one.pid) - before) / TICKS / count * 1e6)
-    rate, cost = ({one: statistics.median(by[one]) for one in (edge, stock)} for by in (rates, costs))
-    print(
-        f"hits: edge {rate[edge]:,.0f}/s, stock Varnish {rate[stock]:,.0f}/s (ratio {rate[edge] / rate[stock]:.2f}); "
-        f"Varnish's own time {cost[edge]:.1f} and {cost[stock]:.1f} us each (ratio {cost[edge] / cost[stock]:.2f})"
-    )
+        names = list(running) if number % 2 else list(reversed(running))
+        turns.append({name: await _turn(running[name], seconds if number else 0.5) for name in names})
+    for name in running:
+        own = [one[name] for one in turns[1:]]
+        beside = [(one["edge"].rate / one[name].rate, one["edge"].cost / one[name].cost) for one in turns[1:]]
+        rate, cost = (statistics.median(pair[which] for pair in beside) for which in (0, 1))
+        print(
+            f"hits, {name}: {statistics.median(one.rate for one in own):,.0f}/s, "
+            f"{statistics.median(one.cost for one in own):.1f} us of Varnish's own time each"
+            + (f"; the edge: {rate:.2f} of its requests, {cost:.2f} of its time" if name != "edge" else "")
+        )
+
+
+async def _turn(one: Running, seconds: float) -> Turn:
+    before, began = _ticks(one.pid), time.monotonic()
+    count = await _load(one.seat, seconds)
+    return Turn(count / (time.monotonic() - began), (_ticks(one.pid) - before) / TICKS / count * 1e6)
 
 
 async def _time_purges(edge: Running) -> None:
@@ -169,13 +191,14 @@ async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         writer.close()
 
 
-def _as_it_comes(seat: engines.Seat) -> engines.Engine:
-    """Varnish with no settings but an origin, and the same memory."""
+def _without_us(seat: engines.Seat, parameters: Mapping[str, str]) -> engines.Engine:
+    """Varnish with no settings but an origin, these parameters, and the same memory."""
     origin = seat.layout.balancers[0].address(seat.network)
     usual = command.command(seat)
     argv = (
         *(usual.argv[0], "-F", "-j", "none", "-n", str(seat.data / "work"), "-T", "none"),
         *("-a", f"{seat.address}:{seat.process.port}", "-f", str(seat.config / "stock.vcl"), "-s", "malloc,512m"),
+        *(word for name, value in parameters.items() for word in ("-p", f"{name}={value}")),
     )
     text = STOCK.replace("ORIGIN", origin).replace("PORT", str(layout.ORIGIN_PORT))
     return dataclasses.replace(
