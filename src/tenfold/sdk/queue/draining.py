@@ -81,16 +81,16 @@ class _Drain:
 
     async def run(self, until: float) -> Drained:
         """Shut the stream, move what its consumers give, until they have no more."""
-        stream = await self._streams.info()
-        if stream is None or not await self._streams.shut():
+        if not await self._streams.shut():
             return Drained(0, 0)
+        stream = await self._streams.info() or {"created": "", "state": {"last_seq": 0}}
         patience = (until - _now()) / 2
         try:
             while True:
                 consumers = await self._streams.consumers()
                 left = sum(one["num_pending"] + one["num_ack_pending"] for one in consumers)
                 if not left:
-                    await relayed.forget(self._shards, stream["created"])
+                    await relayed.settle(self._shards, stream["created"], stream["state"]["last_seq"])
                 if not left or _now() >= until:
                     return Drained(sum(one.moved for one in self._moving.values()), left)
                 self._follow(consumers)
