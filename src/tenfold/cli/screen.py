@@ -74,7 +74,7 @@ def totals(body: Json, rates: Sequence[float], width: int) -> list[Text]:
     counts = (
         f"in flight {figures['in_flight']}   errors {gauges.rate(figures['answers_5xx_per_second'])}/s   "
         f"retries {gauges.rate(figures.get('retries_per_second'))}/s   "
-        f"queued {figures['queued'] + figures['held']}"
+        f"queued {figures['queued'] + figures['held']}   refused {gauges.rate(figures.get('refused_per_second'))}/s"
     )
     is_bad = (figures["answers_5xx_per_second"] or 0) > 0
     return [_cut(f"{first}   {latencies}", width, "bold"), _cut(f"      {counts}", width, "red" if is_bad else "")]

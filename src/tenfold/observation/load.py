@@ -5,6 +5,7 @@ needed. Rates are per second over the last ten seconds; latencies are those of t
 there until its response begins; percentiles are at most 9 % above the truth.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -41,11 +42,18 @@ class Worker:
     def of(cls, told: Mapping[str, Any]) -> "Worker":
         """From the JSON that it answered. Raises KeyError, TypeError or ValueError when it is of another form."""
         own = ("latencies", "ever", "queue", "at_door")
-        counts = {name: told[name] for name in cls.__dataclass_fields__ if name not in own}
+        counts = {name: _figure(told[name]) for name in cls.__dataclass_fields__ if name not in own}
         latencies = {float(bound): int(count) for bound, count in told["latencies"]}
-        ever = Ever(**told.get("ever", {}))  # code of an earlier version did not say
+        ever = Ever(**{name: _figure(one) for name, one in told.get("ever", {}).items()})  # earlier code did not say
         queue, at_door = dict(told.get("queue", {})), int(told.get("at_door", 0))
         return cls(**counts, latencies=latencies, ever=ever, queue=queue, at_door=at_door)
+
+
+def _figure(said: Any) -> Any:
+    """A count or a time as it was said; ValueError for what cannot be one: nobody is to add that up."""
+    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 <= said < math.inf:
+        raise ValueError(f"{said!r} found, a number of 0 or more expected")
+    return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,8 @@ class DoorLoad:
     """Requests that wait for a free place on a web server."""
     held: int
     """Requests that wait because no web server is usable."""
+    refused_per_second: float | None = None
+    """For want of capacity, with 503 and Retry-After: among the 5xx, and no failures."""
 
 
 def web(workers: Iterable[Worker], expected: int) -> WebLoad:
@@ -143,6 +153,7 @@ def doors(loads: Iterable[DoorLoad]) -> DoorLoad:
         open_connections=sum(one.open_connections for one in each),
         queued=sum(one.queued for one in each),
         held=sum(one.held for one in each),
+        refused_per_second=_sum(one.refused_per_second for one in each),
     )
 
 

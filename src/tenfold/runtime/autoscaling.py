@@ -14,9 +14,11 @@ from typing import Any, Protocol
 
 from tenfold import errors
 from tenfold.controllers import autoscale
+from tenfold.engines.haproxy import admin as haproxy
 from tenfold.observation import conditions
 from tenfold.runtime import backlog, events, seats, signals, traffic
-from tenfold.topology import tiers
+from tenfold.runtime.actions import balancer
+from tenfold.topology import layout, tiers
 
 PERIOD_SECONDS = 1.0
 
@@ -81,6 +83,8 @@ class Autoscaler:
         self._signals = signals.Signals()
         self._queues = backlog.Watch()
         self._acting: asyncio.Task[None] | None = None
+        self._told_full: dict[str, bool] | None = None
+        """What balancers were told last, of each group."""
 
     async def watch(self) -> None:
         """Iterate until cancelled. An iteration that fails is reported and does not end the loop."""
@@ -125,6 +129,13 @@ class Autoscaler:
                 changed[tier] = decision.count
         return changed
 
+    @property
+    def full(self) -> dict[str, bool]:
+        """By group of web servers that has a range, whether no more servers will come than serve it now."""
+        groups = (layout.DEFAULT_GROUP, *self._world.topology.web_groups)
+        tiers_of = {group: layout.tier_of(group) for group in groups}
+        return {group: self._is_full(tier) for group, tier in tiers_of.items() if tier in self._world.topology.bounds}
+
     def status(self) -> list[dict[str, Any]]:
         """What `tenfold status --json` says of each tier that has a range."""
         topology = self._world.topology
@@ -163,6 +174,7 @@ class Autoscaler:
         """One iteration and what follows from it. Returns how long to wait for the next."""
         began = time.monotonic()
         changed = await self.once(began)
+        await self._tell_doors()
         if changed:
             self._act(changed)
         if not self._tiers:
@@ -170,6 +182,26 @@ class Autoscaler:
         counts = {tier: section.count for tier, section in self._world.topology.scaled.items()}
         is_hasty = any(autoscale.wants_a_look(known.state, counts.get(tier, 0)) for tier, known in self._tiers.items())
         return max(0.05, (HASTY_SECONDS if is_hasty else PERIOD_SECONDS) - (time.monotonic() - began))
+
+    def _is_full(self, tier: str) -> bool:
+        """As many as may be, or more do not help; and all of them are there."""
+        known, count = self._tiers.get(tier), self._world.topology.scaled[tier].count
+        if known is None or known.last is None or not known.state.moments:
+            return False
+        is_most = known.last.count >= self._world.topology.bounds[tier].max or bool(known.last.trouble)
+        return is_most and known.last.count == count <= known.state.moments[-1].sample.serving
+
+    async def _tell_doors(self) -> None:
+        """Balancers let requests wait for servers that come, and refuse early once none will. Said again each time
+        while it is so: one that has been reloaded has forgotten it."""
+        full = self.full
+        if not any(full.values()) and full == self._told_full:
+            return
+        self._told_full = {}
+        for socket in balancer.living(self._world.seats):
+            with suppress(errors.EngineFailed):  # it is told the next time
+                await haproxy.refuse_early(socket, full)
+        self._told_full = full
 
     def _act(self, changed: Mapping[str, int]) -> None:
         """Apply it while samples go on. What is added while servers start is taken along by the same change."""

@@ -53,6 +53,7 @@ class _Count:
     answers_5xx: int
     errors: int
     retries: int
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class Sampler:
             told.public.answers_5xx,
             sum(one.errors for one in groups),
             sum(one.retries for one in groups),
+            told.refused,
         )
         kept = self._counts.setdefault(name, deque())
         if kept and count.requests < kept[-1].requests:
@@ -201,4 +203,5 @@ def _door(told: haproxy.Traffic, counts: deque[_Count]) -> load.DoorLoad:
         open_connections=told.public.sessions,
         queued=sum(one.queued for one in told.groups.values()),
         held=told.held,
+        refused_per_second=rate(last.refused - first.refused),
     )

@@ -321,6 +321,11 @@ class Region:
         return Server(name, self.name, self.number, tier, number, first_host + number - 1, processes)
 
 
+def tier_of(group: str) -> str:
+    """The tier that a group of web servers is, as ranges name it."""
+    return "web" if group == DEFAULT_GROUP else f"web_groups.{group}"
+
+
 def group_address(region: str, group: str) -> tuple[int, int]:
     """The subnet and first host of a group's block. Two names may meet in one block; `validate` refuses the second."""
     block = zlib.crc32(f"{region}/{group}".encode()) % GROUP_BLOCKS

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tenfold.controllers import autoscale
 from tenfold.engines.haproxy import admin as haproxy
 from tenfold.observation import load
 from tenfold.runtime import autoscaling, backlog, events, signals, traffic
@@ -101,6 +102,48 @@ async def test_more_than_may_be_is_a_condition(scaler: autoscaling.Autoscaler) -
     ]
 
 
+async def test_balancers_refuse_early_only_once_all_that_may_be_serve(scaler: autoscaling.Autoscaler) -> None:
+    world: Any = scaler._world
+    assert {"web": False} == scaler.full, "nothing is known yet"
+    for second in range(4):
+        _of_rate(scaler, float(second), 6000.0)
+        scaler._world.decide(await scaler.once(float(second)))
+    assert (6, {"web": False}) == (world.topology.web.count, scaler.full), "they start"
+    world.said = dataclasses.replace(SAMPLE, at=5.0, serving=6, arrivals=6000.0, answers=6000.0)
+    await scaler.once(5.0)
+    assert {"web": True} == scaler.full
+    world.said = dataclasses.replace(world.said, at=6.0, serving=5)
+    await scaler.once(6.0)
+    assert {"web": False} == scaler.full, "one of them is to come back"
+
+
+@pytest.mark.parametrize("lie", ["NaN", float("nan"), float("inf"), -5.0, None, [], 1e308])
+@pytest.mark.parametrize("name", ["busy_seconds", "queued_seconds", "requests", "in_flight", "window_seconds"])
+async def test_a_web_process_that_lies_is_not_believed_and_stops_nothing(name: str, lie: Any) -> None:
+    """The whole way of its figures: what it answers, the sample, the decision."""
+    said: dict[str, Any] = {**_answer(), name: lie}
+    if name in said["ever"]:
+        said["ever"] = {**said["ever"], name: lie}
+    try:
+        word = load.Worker.of(said)
+    except (KeyError, TypeError, ValueError):
+        return  # as the sampler does: it is left out
+    targets = signals.targets("web", TOPOLOGY)
+    state, count = autoscale.State(), 2
+    honest = {("web-1", 7, 1): (0.0, load.Worker.of(_answer()))}
+    before = signals._counted("web", _said(0.0, 0, honest), honest, ())
+    for second in range(1, 8):
+        words = {("web-1", 7, 1): (float(second), word)}
+        told = _said(float(second), 40 * second, words)
+        now = signals._counted("web", told, words, ())
+        found = signals._of_web("web", told, [word], now, before)
+        before = now
+        sample = signals.demand.Sample(float(second), 2, **found)
+        state, decision = autoscale.decide(state, sample, targets, count, float(second))
+        count = decision.count
+        assert 2 <= count <= 6
+
+
 async def test_a_new_runtime_knows_the_last_reason_by_the_journal(scaler: autoscaling.Autoscaler) -> None:
     scaler._world.journal.say("scaling", "web 2 -> 4: because", subject="web")
 
@@ -127,6 +170,12 @@ def test_a_balancer_that_began_anew_brings_no_negative_rate() -> None:
     found = signals._of_web("web", said, [], signals._counted("web", said, {}, ()), before)
 
     assert (0.0, None, None) == (found["arrivals"], found["answers"], found["service_seconds"])
+
+
+def _answer() -> dict[str, Any]:
+    """What a web process answers."""
+    found = dataclasses.asdict(_word(1, requests=10, waiting=0))
+    return {**found, "latencies": list(found["latencies"].items())}
 
 
 def _word(pid: int, *, requests: int, waiting: int) -> load.Worker:

@@ -71,6 +71,8 @@ class Traffic:
     servers: Mapping[Place, Load] = field(default_factory=dict)
     held: int = 0
     """Requests that wait because their group has no usable server."""
+    refused: int = 0
+    """Requests that were refused for want of capacity, here or at a web server."""
 
 
 async def backends(socket: Path) -> tuple[snapshot.Backend, ...]:
@@ -89,8 +91,7 @@ async def edge_counts(socket: Path) -> tuple[counts.Count, ...]:
 
 async def revision(socket: Path) -> str:
     """The revision it runs with, as `render.revision` gave it; empty when it has none."""
-    answer = await console.ask(socket, "get var proc.revision")
-    return answer.rpartition("value=<")[2].removesuffix(">") if "value=<" in answer else ""
+    return await _variable(socket, "proc.revision")
 
 
 async def configure(seat: engines.Seat, *, drain_seconds: float = 10.0) -> Changes:
@@ -213,21 +214,40 @@ async def apply_fastest(socket: Path) -> Mapping[Place, int]:
 
 async def stats(socket: Path) -> Traffic:
     """What goes through it at the moment."""
-    rows = await console.statistics(socket)
+    rows, refused = await asyncio.gather(console.statistics(socket), _variable(socket, "proc.refused"))
     public = next(row for row in rows if row.proxy == "public")
     held = sum(row.sessions for row in rows if row.server == settings.HOLD)
     groups = {_group(row): _load(row) for row in rows if row.server == "BACKEND" and _is_group(row)}
     groups.pop(settings.EDGES, None)
     servers = {place: _load(row) for row in _servers(rows) if (place := (_group(row), row.server))[0] in groups}
-    return Traffic(_load(public), groups, servers, held)
+    return Traffic(_load(public), groups, servers, held, int(refused or 0))
+
+
+async def refuse_early(socket: Path, groups: Mapping[str, bool]) -> None:
+    """Whether each of these groups will have no more servers: then who would wait in vain is refused at once.
+
+    It lasts as long as this process; another one, after a reload too, lets requests wait until it is told.
+    """
+    for group, is_full in groups.items():
+        await _set(socket, settings.full(group), is_true=is_full)
 
 
 async def _go_by_edges(socket: Path, *, is_wanted: bool) -> None:
     """Whether requests go by the edges, in this process and as long as it lives."""
-    word = "true" if is_wanted else "false"
-    await console.ask(socket, f"experimental-mode on; set var proc.edges bool({word})")
-    if f"value=<{int(is_wanted)}>" not in (answer := await console.ask(socket, "get var proc.edges")):
-        raise errors.EngineFailed(f"haproxy: {socket}: proc.edges not set to {word}: {answer}")
+    await _set(socket, "proc.edges", is_true=is_wanted)
+
+
+async def _set(socket: Path, variable: str, *, is_true: bool) -> None:
+    word = "true" if is_true else "false"
+    await console.ask(socket, f"experimental-mode on; set var {variable} bool({word})")
+    if await _variable(socket, variable) != str(int(is_true)):
+        raise errors.EngineFailed(f"haproxy: {socket}: {variable} not set to {word}")
+
+
+async def _variable(socket: Path, variable: str) -> str:
+    """A variable's value; empty when it has none."""
+    answer = await console.ask(socket, f"get var {variable}")
+    return answer.rpartition("value=<")[2].removesuffix(">") if "value=<" in answer else ""
 
 
 async def _add_all(socket: Path, servers: Mapping[Place, settings.Upstream], wanted: settings.Settings) -> None:

@@ -65,6 +65,13 @@ class Group:
     upstreams: tuple[Upstream, ...]
     socket: Path
     """Where requests wait while none of the servers is usable."""
+    may_grow: bool = False
+    """Whether the number of its servers follows the load."""
+
+    @property
+    def full(self) -> str:
+        """The variable that says that no more servers of it will come."""
+        return full(self.name)
 
     @property
     def backend(self) -> str:
@@ -157,6 +164,12 @@ class Settings:
         return round(self.request_seconds * 800)
 
     @property
+    def in_vain_milliseconds(self) -> int:
+        """Who would wait for longer in a group that grows no more is refused at once: half of what a wait may take, so
+        that hardly anybody waits to its end in vain."""
+        return self.queue_milliseconds // 2
+
+    @property
     def home_seconds(self) -> int:
         """How long the home region may take to answer: as long as it gives a request itself, and the way."""
         return round(self.request_seconds) + 2
@@ -187,6 +200,11 @@ class Settings:
 def backend(group: str) -> str:
     """The name inside HAProxy of a group of web servers, or of the edges."""
     return "edges" if group == EDGES else f"group-{group}"
+
+
+def full(group: str) -> str:
+    """The variable inside HAProxy that says that no more servers of a group will come. Any name is a word there."""
+    return f"proc.full_{group.encode().hex()}"
 
 
 def runtime_socket(seat: engines.Seat) -> Path:
@@ -277,6 +295,7 @@ def groups(seat: engines.Seat) -> tuple[Group, ...]:
             name=name,
             upstreams=tuple(_upstream(server, seat.network, weights) for server in seat.neighbours.web(name)),
             socket=seat.run / f"{seat.server.name}.hold-{number}",
+            may_grow=layout.tier_of(name) in seat.topology.bounds,
         )
         for number, name in enumerate((layout.DEFAULT_GROUP, *sorted(seat.topology.web_groups)))
     )
