@@ -454,3 +454,16 @@ async def test_a_trace_comes_from_the_balancer_only() -> None:
     assert "abc" == seen[0]
     assert "abc" != seen[1]
     assert seen[1]
+
+
+async def test_an_interim_answer_is_dropped_and_the_answer_behind_it_is_sent() -> None:
+    async def app(scope: protocol.Scope, receive: protocol.Receive, send: protocol.Send) -> None:
+        await send({"type": "http.response.start", "status": 103, "headers": [(b"link", b"</a.css>; rel=preload")]})
+        await send({"type": "http.response.start", "status": 201, "headers": []})
+        await send({"type": "http.response.body", "body": b"made"})
+
+    async with asgi.opened(app) as wrapped:
+        response = await asgi.get(wrapped)
+
+    assert (201, b"made") == (response.status, response.body)
+    assert 2 == len(response.messages)

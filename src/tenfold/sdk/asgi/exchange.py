@@ -96,6 +96,8 @@ class Exchange(incoming.Incoming):
         if self.has_responded:
             return self.transport(message)
         if message["type"] == "http.response.start":
+            if message["status"] < 200:
+                return _done()  # a hint (103): web servers would take it for the answer, edges take none
             if message["status"] == 500 or self.is_held_back:
                 self.held = [message]
                 self.raised = self.raised or sys.exception()
