@@ -97,8 +97,20 @@ def _stores(snapshot: snapshots.Snapshot) -> Iterator[Condition]:
     if told.transport == "nats" and not any(node.has_quorum for node in queues):
         text = "fewer than half of the queue servers answer: messages wait in the database until more do"
         yield Condition("queue_without_quorum", "error", text)
+    for region in _regions_without_copy(snapshot) if told.transport == "nats" else ():
+        text = f"fewer than half of the queue servers of {region} answer: it keeps no copy of messages"
+        yield Condition("queue_copy_without_quorum", "warning", text)
     if told.handled_by == "workers" and not snapshot.running("worker"):
         yield Condition("no_worker", "error", "no worker is ready: messages wait")
+
+
+def _regions_without_copy(snapshot: snapshots.Snapshot) -> list[str]:
+    """Of the regions whose queue servers the app does not publish to, those where too few of them answer."""
+    well = {node.server for node in snapshot.queues if node.has_quorum}
+    homes = {server.region for server in snapshot.servers if server.name in snapshot.told.queues}
+    servers = [server for server in snapshot.servers if server.tier == "queue" and server.region not in homes]
+    regions = {server.region for server in servers}
+    return sorted(regions - {server.region for server in servers if server.name in well})
 
 
 def _standby(node: snapshots.DatabaseNode) -> Iterator[Condition]:

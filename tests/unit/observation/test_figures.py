@@ -234,5 +234,16 @@ def test_a_cache_that_is_not_whole_a_queue_without_quorum_and_missing_workers_ar
     assert {"no_worker"} == stores(queues=whole, servers=workers)
 
 
+def test_a_region_that_keeps_no_copy_of_messages_is_named() -> None:
+    topology = TOPOLOGIES["queued"]
+    there = simulated_steps.serving(topology).look(topology)
+    here = [snapshots.QueueNode(name, has_quorum=True) for name in there.told.queues]
+    away = snapshots.Server("far-queue-1", "far", "queue", "127.1.2.30", snapshots.ServerState.RUNNING)
+
+    assert {"queue_copy_without_quorum"} == stores(queues=here, servers=(*there.servers, away))
+    keeping = snapshots.QueueNode("far-queue-1", has_quorum=True)
+    assert set() == stores(queues=[*here, keeping], servers=(*there.servers, away))
+
+
 def test_an_app_that_is_told_of_no_cache_queue_and_workers_misses_none() -> None:
     assert set() == stores(told=snapshots.NOTHING_TOLD, caches=(), queues=())
