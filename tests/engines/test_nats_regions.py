@@ -152,7 +152,8 @@ async def holds(client: Client, last: int) -> bool:
     """Whether the region's stream comes to hold every message up to this one, and nothing after it."""
 
     async def is_there() -> bool:
-        return last == (await asked(client, "STREAM.INFO.shop"))["state"]["last_seq"]
+        state = (await asked(client, "STREAM.INFO.shop"))["state"]
+        return last == int(state["last_seq"])
 
     return bool(await clock.until(is_there, seconds=60, pause_seconds=0.2))
 
