@@ -17,20 +17,6 @@ from tenfold.kit import clock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(500)]
 
-UNDONE = """
-select json_build_object(
-    'accounts', (select count(*) from shop_user) - (select coalesce(sum(accounts), 0) from shop_day),
-    'mails', (select count(*) from shop_user) - (select count(*) from shop_mail),
-    'orders', (select count(*) from shop_order) - (select coalesce(sum(orders), 0) from shop_day),
-    'bought', (select coalesce(sum(quantity), 0) from shop_order_item)
-              - (select coalesce(sum(times), 0) from shop_bought)
-)
-"""
-"""What messages and write-back should have done and have not: too little is above zero, twice is below."""
-
-DONE = '{"accounts" : 0, "mails" : 0, "orders" : 0, "bought" : 0}'
-
-
 HIGH = """
 [balancer]
 servers = 2
@@ -150,11 +136,7 @@ async def _survives(shop: project.Project, deaths: list[Callable[[project.Projec
             print(f"{death.__name__}: {load.report.total.to_dict()}, repeated {load.report.repeated}")
             assert not load.report.failures, (death.__name__, load.report.failures)
     await shop.ensure_nothing_lost(load.report)
-
-    async def all_done() -> bool:
-        return DONE == (await shop.tenfold("psql", "-Atc", UNDONE)).strip()
-
-    assert await clock.until(all_done, seconds=60, pause_seconds=1.0), await shop.tenfold("psql", "-Atc", UNDONE)
+    await shop.ensure_messages_had_their_effect_once()
 
 
 async def _has_seen(load: traffic.Load, count: int) -> bool:

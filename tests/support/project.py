@@ -17,12 +17,28 @@ from pathlib import Path
 from typing import Any
 
 from tenfold import traffic
+from tenfold.engines.granian import admin as granian
+from tenfold.engines.nats import settings as nats
 from tenfold.kit import clock, process
 from tenfold.runtime import paths, records
 from tenfold.traffic import journeys
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "examples" / "shop"
+
+
+UNDONE = """
+select json_build_object(
+    'accounts', (select count(*) from shop_user) - (select coalesce(sum(accounts), 0) from shop_day),
+    'mails', (select count(*) from shop_user) - (select count(*) from shop_mail),
+    'orders', (select count(*) from shop_order) - (select coalesce(sum(orders), 0) from shop_day),
+    'bought', (select coalesce(sum(quantity), 0) from shop_order_item)
+              - (select coalesce(sum(times), 0) from shop_bought)
+)
+"""
+"""What messages and write-back should have done and have not: too little is above zero, twice is below."""
+
+DONE = '{"accounts" : 0, "mails" : 0, "orders" : 0, "bought" : 0}'
 
 
 class Project:
@@ -109,6 +125,22 @@ class Project:
         assert report.writes_acknowledged > 0
         assert report.own_reads > 0
         await self.tenfold("load", "--verify", str(self.ledger))
+
+    async def ensure_messages_had_their_effect_once(self) -> None:
+        """Every message and every counted purchase is in the database, none of them twice."""
+
+        async def look() -> bool:
+            return DONE == (await self.tenfold("psql", "-Atc", UNDONE)).strip()
+
+        assert await clock.until(look, seconds=60, pause_seconds=1), await self.tenfold("psql", "-Atc", UNDONE)
+
+    async def copies_messages(self, server: str, region: str) -> bool:
+        """Whether this queue server keeps a copy of the messages of another region, that has come up to now."""
+        address = next(one["address"] for one in (await self.status())["servers"] if one["name"] == server)
+        _, text = await granian.get(address, nats.MONITOR_PORT, "/jsz?streams=true")
+        accounts = json.loads(text).get("account_details") or ()
+        streams = [stream for account in accounts for stream in account.get("stream_detail") or ()]
+        return any(one["name"].endswith(f"-from-{region}") and not one["mirror"]["lag"] for one in streams)
 
     def edit(self, pattern: str, replacement: str, file: str = "tenfold.toml") -> None:
         """Change one of the project's files; the pattern must be there."""
