@@ -13,7 +13,7 @@ from typing import Any
 
 from tenfold import errors
 from tenfold.kit import clock, process
-from tenfold.runtime import client, control, events, guard, paths, service, supervise
+from tenfold.runtime import client, control, events, guard, opening, paths, service, supervise
 
 Say = Callable[[events.Event], None]
 
@@ -28,7 +28,7 @@ async def running(where: paths.Paths, text: str | None, say: Say) -> AsyncIterat
     Yields an event that is set when it should end: by `down`, by SIGTERM (everything keeps serving), or by Ctrl-C,
     which stops the service too.
     """
-    async with service.opened(where) as runtime:
+    async with opening.opened(where) as runtime:
         stop = asyncio.Event()
         _forward(runtime.journal, say)
         interrupted = _on_signals(stop)
@@ -79,13 +79,13 @@ async def end(where: paths.Paths) -> None:
             "the change (tenfold events -f), and try again"
         )
     await runtime.leave()
-    async with service.opened(where, wait_seconds=START_SECONDS):
+    async with opening.opened(where, wait_seconds=START_SECONDS):
         pass
 
 
 async def down_without_runtime(where: paths.Paths, say: Say) -> None:
     """`tenfold down` when no runtime runs: be one for a moment."""
-    async with service.opened(where, wait_seconds=2.0) as runtime:
+    async with opening.opened(where, wait_seconds=2.0) as runtime:
         if runtime.store.records.topology:
             _forward(runtime.journal, say)
             await runtime.down()
@@ -93,7 +93,7 @@ async def down_without_runtime(where: paths.Paths, say: Say) -> None:
 
 async def kill_without_runtime(where: paths.Paths, name: str, say: Say) -> None:
     """`tenfold server kill` when no runtime runs."""
-    async with service.opened(where, wait_seconds=2.0) as runtime:
+    async with opening.opened(where, wait_seconds=2.0) as runtime:
         _forward(runtime.journal, say)
         await runtime.kill_server(name)
 
@@ -102,7 +102,7 @@ async def status_without_runtime(where: paths.Paths) -> dict[str, Any]:
     """`tenfold status` when no runtime runs: looks, and changes nothing. Raises NotRunning before the first `up`."""
     if not where.records.exists():
         raise errors.NotRunning(f"{where.project}: nothing was ever started here; start it with: tenfold up -d")
-    async with service.looked_at(where) as runtime:
+    async with opening.looked_at(where) as runtime:
         return await runtime.status()
 
 
@@ -110,7 +110,7 @@ async def cdn_without_runtime(where: paths.Paths) -> dict[str, Any]:
     """`tenfold cdn` when no runtime runs: looks, and changes nothing. Raises NotRunning before the first `up`."""
     if not where.records.exists():
         raise errors.NotRunning(f"{where.project}: nothing was ever started here; start it with: tenfold up -d")
-    async with service.looked_at(where) as runtime:
+    async with opening.looked_at(where) as runtime:
         return await runtime.cdn()
 
 

@@ -5,7 +5,6 @@ killed at any moment, everything keeps serving, and the next one adopts what run
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 from tenfold import errors
 from tenfold.engines.granian import settings
 from tenfold.engines.haproxy import admin as haproxy
-from tenfold.kit import address, files, lock
+from tenfold.kit import files
 from tenfold.observation import conditions
 from tenfold.observation import snapshot as snapshots
 from tenfold.planning import plan as plans
@@ -416,50 +415,6 @@ def _counts(topology: tiers.Topology, servers: Mapping[str, records.ServerRecord
     return found
 
 
-@asynccontextmanager
-async def opened(where: paths.Paths, *, wait_seconds: float = 0.0) -> AsyncIterator[Runtime]:
-    """The runtime of this service, with its lock held. Raises AlreadyRunning when another one holds it.
-
-    The lock is the kernel's (flock): a runtime that died holds none, so there are no stale ones.
-    """
-    where.make()
-    handle = lock.opened(where.lock)
-    try:
-        await _lock(handle, where, wait_seconds)
-        store = records.Store.open(where.records)
-        if store.records.network == 0:
-            store.records.network = address.claim(where.state, address.claims_folder())
-            store.save()
-        runtime = Runtime(where, store, events.Journal(where.events))
-        try:
-            yield runtime
-        finally:
-            await runtime.observer.close()
-    finally:
-        os.close(handle)
-
-
-@asynccontextmanager
-async def looked_at(where: paths.Paths) -> AsyncIterator[Runtime]:
-    """A runtime that only looks, without the lock: it is in nobody's way, and whoever holds the lock not in its."""
-    journal = events.Journal(None)
-    journal.recent.extend(events.last(where.events, events.MOST_RECENT))
-    runtime = Runtime(where, records.Store.open(where.records), journal)
-    try:
-        yield runtime
-    finally:
-        await runtime.observer.close()
-
-
 def _ensure_installed(topology: tiers.Topology) -> None:
     """Before anything happens: every engine that the topology needs is there."""
     registry.ensure_installed({one.engine for server in layout.layout(topology).servers for one in server.processes})
-
-
-async def _lock(handle: int, where: paths.Paths, wait_seconds: float) -> None:
-    if not await lock.take(handle, wait_seconds):
-        raise errors.AlreadyRunning(
-            f"{where.state}: a runtime runs already (pid {lock.signer(handle) or 'unknown'}); "
-            "look with `tenfold status`, stop it with `tenfold down`"
-        )
-    lock.sign(handle)
