@@ -10,6 +10,9 @@ ETCD_SECONDS = 1.0
 """How long etcd is asked before it is killed, when all of it stops: a leader whose followers are gone already looks
 for an heir for 7 s, and finds none. What it has acknowledged is on its disk, whichever way it ends."""
 
+BESIDE_DATABASES = ("valkey", "nats")
+"""Without the app nobody asks them or the databases for anything: they stop while replicas do."""
+
 
 async def stop_everything(
     supervisor: supervise.Supervisor, observer: observe.Observer, places: seats.Seats
@@ -42,5 +45,6 @@ def _patience(target: tuple[str, str]) -> float:
 def _rank(target: tuple[str, str], primary: str) -> int:
     server, name = target
     order = supervise.STOP_ORDER
+    name = "patroni" if name in BESIDE_DATABASES else name
     rank = order.index(name) * 2 if name in order else 2
     return rank + (1 if server == primary else 0)
