@@ -1,7 +1,6 @@
 """Patroni over PostgreSQL and etcd: from nothing, taken over, killed, switched, let go."""
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -139,9 +138,7 @@ async def test_a_replica_with_fewer_connections_than_its_primary_gets_as_many_by
     """What a death in the middle of a change of connections leaves behind: a primary that has more already."""
     await databases.coordination(site)
     leader, replica = await databases.replicated(site, 2)
-    database = site.topology.database.model_copy(update={"max_connections": 300})
-    more = dataclasses.replace(leader, topology=site.topology.model_copy(update={"database": database}))
-    await admin.resize(more)
+    await admin.resize(leader, 300)
     await admin.until_restart_pending(leader)
     await admin.restart(leader)
     await postgres_admin.create_roles_and_database(leader)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from support import project
@@ -53,7 +54,8 @@ async def test_the_home_moves_without_a_lost_write_is_lost_and_returns_by_itself
     assert (shop.folder / ".tenfold" / "lost-seoul.jsonl").exists()
 
 
-async def test_an_unknown_region_is_named(shop: project.Project) -> None:
+@pytest.mark.timeout(500)
+async def test_a_region_is_resized_with_the_home_and_leaves_nothing_behind(shop: project.Project) -> None:
     finished = await shop.try_tenfold("region", "move", "virgina", "--yes")
     assert 2 == finished.code
     assert "did you mean virginia" in finished.output
@@ -67,5 +69,35 @@ async def regions(shop: project.Project) -> list[dict[str, Any]]:
 
 async def follows(shop: project.Project, region: str) -> bool:
     """Whether every copy there is a standby that streams."""
+    done = await shop.tenfold("resize", "database.memory=48MiB", "database.max_connections=240", "--yes", seconds=250)
+    nodes = [server["database"] for server in (await shop.status())["servers"] if server["database"]]
+    assert [(48 * 2**20, 240)] * 4 == [(node["memory_bytes"], node["max_connections"]) for node in nodes]
+    assert done.index("replica on virginia-database-2") < done.index("replica on database-2"), (
+        "followers have more first"
+    )
+
+    assert ["region_virginia"] == [slot for slot in await slots(shop) if slot.startswith("region")]
+    file = shop.folder / "tenfold.toml"
+    file.write_text(file.read_text().replace("[regions.virginia]", ""))
+    await shop.tenfold("apply", "--yes", seconds=200)
+
+    async def keeps_nothing() -> bool:
+        return not [slot for slot in await slots(shop) if slot.startswith("region")]
+
+    assert await clock.until(keeps_nothing, seconds=20, pause_seconds=0.2), await slots(shop)
+
+
+async def slots(shop: project.Project) -> list[str]:
+    """Whom the primary keeps its log for."""
+    primary = await shop.primary()
+    (address,) = [one["address"] for one in (await shop.status())["servers"] if one["name"] == primary]
+    secrets = json.loads((shop.folder / ".tenfold" / "secrets.json").read_text())
+    password = secrets["superuser"]
+    connection = await asyncpg.connect(host=address, user="postgres", password=password, database="postgres", ssl=False)
+    try:
+        return [row["slot_name"] for row in await connection.fetch("select slot_name from pg_replication_slots")]
+    finally:
+        connection.terminate()
+
     (found,) = [one for one in await regions(shop) if one["name"] == region]
     return all(one["role"] == "standby" and one["is_streaming"] for one in found["databases"])

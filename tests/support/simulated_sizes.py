@@ -6,6 +6,7 @@ Called by `simulated_steps`, whose `Stage` they get.
 from collections.abc import Iterator
 from typing import Protocol
 
+from support import simulated_patroni
 from support.simulated_world import READY, STOPPED, Copy, ProcessState, Size, World
 from tenfold.planning import steps
 
@@ -24,8 +25,8 @@ def started(stage: Stage, copy: Copy) -> None:
         start_plain(copy, stage.size)
         return
     if copy.is_restarting or not stage.world.is_up(copy):
-        stage.world.start_patronis(copy)
-    share(stage)
+        simulated_patroni.start(stage.world, copy)
+    share(stage, copy.server)
 
 
 def start_plain(copy: Copy, size: Size) -> None:
@@ -34,17 +35,18 @@ def start_plain(copy: Copy, size: Size) -> None:
     copy.is_paused = copy.is_clean = False
 
 
-def share(stage: Stage) -> None:
+def share(stage: Stage, server: str) -> None:
     """A Patroni that starts tells its members of other memory; of other connections only a resize does."""
-    stage.world.shared_size = (stage.size[0], stage.world.shared_size[1] or stage.size[1])
+    known = stage.world.shared_size(server)[1]
+    stage.world.shared_sizes[stage.world.region_of(server)] = (stage.size[0], known or stage.size[1])
 
 
 def restart_replica(stage: Stage, step: steps.RestartReplica) -> Iterator[None]:
     world, copy = stage.world, stage.world.copies[step.server]
-    away = [one.server for one in world.copies.values() if one.is_patronis and not world.is_up(one)]
+    away = [one.server for one in world.members(world.region_of(step.server)) if not world.is_up(one)]
     assert copy.is_standby, f"{step.server} is the primary"
     assert not away, f"{step.server} goes while {away} are away"
-    world.shared_size = stage.size
+    world.shared_sizes[world.region_of(step.server)] = (step.memory_bytes, step.max_connections)
     yield
     copy.is_restarting = True
     yield
@@ -55,13 +57,14 @@ def restart_replica(stage: Stage, step: steps.RestartReplica) -> Iterator[None]:
 def restart_primary(stage: Stage, step: steps.RestartPrimary) -> Iterator[None]:
     copy = stage.world.copies[step.server]
     assert copy is stage.world.primary, f"{step.server} is not the primary"
-    stage.world.shared_size = stage.size
+    stage.world.shared_sizes[stage.world.region_of(step.server)] = (step.memory_bytes, step.max_connections)
     yield
     copy.is_fenced = True
     yield
     if copy.is_patronis:
         copy.is_restarting = True
     else:
+        stage.world.stop_copy(step.server)
         stage.set(step.server, "postgres", STOPPED)
     yield
     started(stage, copy)

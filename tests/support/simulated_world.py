@@ -8,6 +8,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from support import simulated_patroni
 from tenfold.observation import snapshot
 from tenfold.topology import layout, tiers
 
@@ -38,6 +39,8 @@ class Copy:
     is_patronis: bool = False
     size: "Size" = (0, 0)
     """What it was started with."""
+    epoch: int = 0
+    """How often the home had moved when its primary was promoted: of two primaries the one of the newer home counts."""
     logged: int = 0
     """The connections of its primary, as its files say: with fewer it does not start as a standby."""
     is_paused: bool = False
@@ -45,7 +48,8 @@ class Copy:
     is_clean: bool = False
     """It was a primary when it was stopped, politely: its files hold all that it ever acknowledged, and say so."""
     is_restarting: bool = False
-    """In the hands of its Patroni, which leads meanwhile if it led before."""
+    """In the hands of its Patroni, which leads meanwhile if it led before, and is done after some moments."""
+    moments_away: int = 0
 
 
 @dataclass
@@ -80,10 +84,11 @@ class World:
     door_edges: dict[str, set[str]] = field(default_factory=dict)
     """By front door, the edges that it gives requests to."""
     witnesses: set[str] = field(default_factory=set)
-    home: str = ""
-    """The region whose databases may be the primary, by its name when it became that."""
-    shared_size: Size = (0, 0)
-    """What Patroni's members share: the next of them that starts gets it."""
+    following: dict[str, str] = field(default_factory=dict)
+    """By region, the one that its databases follow, as its own coordination says: nobody there is promoted."""
+    epoch: int = 0
+    shared_sizes: dict[str, Size] = field(default_factory=dict)
+    """What the members of a region's Patroni share: the next of them that starts gets it."""
     is_synchronous: bool = False
     acknowledged: int = 0
     published: tuple[str, ...] = ()
@@ -117,6 +122,7 @@ class World:
         sets = {"drained": set(self.drained), "witnesses": set(self.witnesses)}
         sets |= {"handled": set(self.handled)}
         rest = {"door_revisions": dict(self.door_revisions), "clusters": dict(self.clusters)}
+        rest |= {"shared_sizes": dict(self.shared_sizes), "away": dict(self.away), "following": dict(self.following)}
         rest["door_edges"] = {name: set(used) for name, used in self.door_edges.items()}
         rest["sessions"] = {place: set(kept) for place, kept in self.sessions.items()}
         rest["messages"] = {place: set(kept) for place, kept in self.messages.items()}
@@ -139,15 +145,23 @@ class World:
 
     @property
     def primary(self) -> Copy | None:
-        return max(self.primaries, key=lambda copy: copy.timeline, default=None)
+        return max(self.primaries, key=lambda copy: (copy.epoch, copy.timeline), default=None)
 
     def is_following(self, copy: Copy) -> bool:
         primary = self.primary
-        return primary is not None and self.is_up(copy) and copy.is_standby and copy.is_patronis == primary.is_patronis
+        if primary is None or not self.is_up(copy) or not copy.is_standby or copy.is_patronis != primary.is_patronis:
+            return False
+        region = self.region_of(copy.server)
+        return self.following.get(region, region) == self.region_of(primary.server)
 
-    @property
-    def has_coordination(self) -> bool:
-        members = [server for server in self.servers.values() if server.spec.tier == "coordination"]
+    def members(self, region: str) -> list[Copy]:
+        """A region's copies in the hands of its Patroni."""
+        return [copy for copy in self.copies.values() if copy.is_patronis and self.region_of(copy.server) == region]
+
+    def has_coordination(self, region: str) -> bool:
+        members = [
+            one for one in self.servers.values() if one.spec.tier == "coordination" and one.spec.region == region
+        ]
         alive = [one for one in members if one.state is ServerState.RUNNING and "etcd" in one.processes]
         return 2 * len([one for one in alive if one.processes["etcd"] in (READY, STARTING)]) > len(members)
 
@@ -155,8 +169,8 @@ class World:
 
     def moment(self) -> None:
         """Time goes by: coordination answers, Patroni elects, standbys follow, a write is made; then all is checked."""
-        self._restart()
-        self._elect()
+        simulated_patroni.restart(self)
+        simulated_patroni.elect(self)
         self._follow()
         self._write()
         self._serve()
@@ -233,43 +247,11 @@ class World:
         if 2 * len(left) <= len(cluster):
             self.messages.pop(cluster, None)
 
-    def _restart(self) -> None:
-        """Patroni lets a standby that has paused end, and starts it with as many connections as its files say."""
-        for copy in self.copies.values():
-            if copy.is_paused and copy.is_patronis and self.runs(copy.server, "patroni"):
-                if copy.is_restarting:
-                    self.start_patronis(copy)
-                else:
-                    copy.is_restarting = True
+    def shared_size(self, server: str) -> Size:
+        return self.shared_sizes.get(self.region_of(server), (0, 0))
 
-    def start_patronis(self, copy: Copy) -> None:
-        """What Patroni starts as a standby has no fewer connections than its files say; a leader has what is shared."""
-        copy.is_clean = False
-        is_leader = copy.is_restarting and not copy.is_standby
-        least = 0 if is_leader else copy.logged
-        copy.size = (self.shared_size[0], max(self.shared_size[1], least))
-        copy.logged = copy.logged if copy.is_standby else copy.size[1]
-        copy.is_restarting = copy.is_paused = False
-
-    def _elect(self) -> None:
-        for server in self.running_or_starting("etcd"):
-            self.servers[server].processes["etcd"] = READY if self.has_coordination else STARTING
-        members = [copy for copy in self.copies.values() if copy.is_patronis and self.is_up(copy)]
-        members = [copy for copy in members if self.servers[copy.server].spec.region == self.home]
-        if any(one.is_restarting and not one.is_standby for one in self.copies.values()):
-            return  # its Patroni still holds the key
-        for copy in members:
-            copy.is_standby |= copy.writes < self.acknowledged  # it never held the leader's key with these
-        leaders = [copy for copy in members if not copy.is_standby]
-        if self.has_coordination and members and len(leaders) != 1:
-            chosen = max(members, key=lambda copy: (copy.writes, not copy.is_standby, copy.timeline))
-            if chosen.writes < self.acknowledged:
-                return  # Patroni waits for one that was synchronous
-            if chosen.is_standby:
-                chosen.timeline = max(copy.timeline for copy in self.copies.values()) + 1
-                chosen.logged = chosen.size[1]
-            for copy in members:
-                copy.is_standby = copy is not chosen
+    def region_of(self, server: str) -> str:
+        return self.servers[server].spec.region
 
     def running_or_starting(self, name: str) -> list[str]:
         states = (READY, STARTING)
@@ -289,7 +271,7 @@ class World:
             return
         for copy in self.copies.values():
             if self.is_following(copy) and not copy.is_paused:
-                copy.timeline = primary.timeline
+                copy.timeline, copy.epoch = primary.timeline, primary.epoch
                 copy.writes = primary.writes
                 copy.logged = primary.logged
                 copy.is_paused = copy.size[1] < copy.logged
@@ -308,18 +290,20 @@ class World:
             self.acknowledged = copy.writes
 
     def _replicate(self, primary: Copy) -> None:
-        """Under Patroni a commit is on the replicas, too, before it is acknowledged; dead ones are struck off."""
+        """Under Patroni a commit is on its region's replicas before it is acknowledged; dead ones are struck off."""
         if not primary.is_patronis:
             assert not self.is_synchronous, "commits wait for replicas, and nobody strikes dead ones off"
             return
-        for copy in self.copies.values():
+        for copy in self.members(self.region_of(primary.server)):
             if self.is_following(copy):
                 copy.writes = primary.writes
 
     def _check(self) -> None:
         writable = [copy.server for copy in self.primaries if not copy.is_fenced]
         assert len(writable) <= 1, f"two primaries take writes: {writable}"
-        assert not self.copies or max(copy.writes for copy in self.copies.values()) == self.acknowledged, "writes lost"
+        newest = max((copy.epoch for copy in self.copies.values()), default=0)
+        held = [copy.writes for copy in self.copies.values() if copy.epoch == newest]
+        assert not held or max(held) == self.acknowledged, "writes lost"
         assert self.copies or not self.acknowledged, "the last copy of the data is gone"
         if self.running("granian") and writable and not self.has_accidents:
             assert writable[0] in self.published, f"the app does not know {writable[0]}, where writes go"

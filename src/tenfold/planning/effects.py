@@ -202,8 +202,9 @@ def _follow_home(step: steps.FollowHome, now: Situation) -> Snapshot:
 
 def _move_home(step: steps.MoveHome, now: Situation) -> Snapshot:
     """As the new home sees it: one of its databases, nobody knows which, is the primary."""
-    first, *others = now.there.databases
-    first = replace(first, role="primary", accepts_writes=True, is_fenced=False, is_streaming=False)
+    first, *others = sorted(now.there.databases, key=lambda node: not node.is_reachable)
+    first = replace(first, role="primary", is_reachable=True, accepts_writes=True, is_fenced=False, is_streaming=False)
+    first = replace(first, manager="patroni")
     return replace(now.there, databases=(replace(first, timeline=first.timeline + 1), *others))
 
 
@@ -241,10 +242,12 @@ def _unfenced(node: snapshot.DatabaseNode) -> snapshot.DatabaseNode:
 
 
 def _restart(step: steps.RestartReplica | steps.RestartPrimary, now: Situation) -> Snapshot:
-    databases = (
-        _unfenced(_resized(node, now, 0)) if node.server == step.server else node for node in now.there.databases
-    )
+    databases = (_restarted(node, step) if node.server == step.server else node for node in now.there.databases)
     return replace(now.there, databases=tuple(databases))
+
+
+def _restarted(node: snapshot.DatabaseNode, step: steps.RestartReplica | steps.RestartPrimary) -> snapshot.DatabaseNode:
+    return replace(_unfenced(node), memory_bytes=step.memory_bytes, max_connections=step.max_connections)
 
 
 def _resized(node: snapshot.DatabaseNode, now: Situation, least_connections: int) -> snapshot.DatabaseNode:

@@ -23,9 +23,9 @@ def move(now: Situation) -> steps.Step | None:
     if all(_is_lost(one) for one in _others(now)) and any(node.is_reachable for node in now.there.databases):
         reason = "every database there is proven to have no power, so none of them is a primary"
         return steps.MoveHome(source=_others(now)[0].region, target=now.region, is_lost=True, reason=reason)
-    following = [one for one in _others(now) if any(node.is_reachable for node in one.there.databases)]
-    if following and any(now.is_streaming(name) or _follows(now, name) for name in now.homes):
-        return _planned(now, following[0], "a move was cut short, and nobody takes writes")
+    asked = [one for one in _others(now) if _can_answer(one)]
+    if asked and any(_follows(now, name) for name in now.homes):
+        return _planned(now, asked[0], "a move was cut short, and nobody takes writes")
     return None
 
 
@@ -80,6 +80,12 @@ def _others(now: Situation) -> list[Situation]:
 
 def _is_lost(now: Situation) -> bool:
     return all(now.is_killed(node.server) for node in now.there.databases)
+
+
+def _can_answer(now: Situation) -> bool:
+    """Whether a copy there runs, or can be started: after all went down in the middle of a move none of them may."""
+    can_start = now.has_coordination and any(now.has_power(node.server) for node in now.there.databases)
+    return can_start or any(node.is_reachable for node in now.there.databases)
 
 
 def _follows(now: Situation, name: str) -> bool:

@@ -116,7 +116,9 @@ def _notes(views: regions.Views) -> tuple[str, ...]:
     """Why the situation after the last step is not what the topology asks for."""
     seen = [regions.seen(views, name) for name in regions.staying(views)]
     return tuple(
-        note for one in seen for note in (*_notes_on_killed(one), *(_notes_on_data(one) if one.is_home else ()))
+        note
+        for one in seen
+        for note in (*_notes_on_killed(one), *(_notes_on_data(one) if one.is_home else ()), *_notes_on_sizes(one))
     )
 
 
@@ -132,9 +134,12 @@ def _notes_on_data(last: Situation) -> list[str]:
         notes.append(_note_without_primary(last))
     elif not last.has_settled:
         notes.append(f"the database stays on {last.primary.server}: {', '.join(last.homes)} cannot take it now")
-    if reason := resizing.waiting(last):
-        notes.append(reason)
     return notes
+
+
+def _notes_on_sizes(last: Situation) -> list[str]:
+    reason = resizing.waiting(last)
+    return [reason] if reason else []
 
 
 def _note_without_primary(last: Situation) -> str:

@@ -5,6 +5,7 @@ streaming again before the next; then one of them takes over, and the old primar
 settings. A standby must not have fewer connections than its primary (PostgreSQL's manual, "Hot Standby"), so that a
 reduction begins with the primary, which then restarts where it is; it comes last of all, when whatever used the
 connections has gone. Without replicas the primary restarts where it is: what it is asked meanwhile waits.
+The databases of other regions are standbys too: they get more before the home does, and less after it.
 """
 
 from tenfold.observation import snapshot
@@ -28,7 +29,8 @@ def lower_before_copy(now: Situation) -> steps.Step | None:
 
 def raise_databases(now: Situation) -> steps.Step | None:
     """Databases run with the wanted memory and connections, unless that takes connections away."""
-    return None if now.primary is None or _lowers(now, now.primary) else _next_restart(now)
+    home = now.at_home
+    return None if home.primary is None or _lowers(home, home.primary) else _next_restart(now)
 
 
 def lower_databases(now: Situation) -> steps.Step | None:
@@ -42,12 +44,16 @@ def waiting(now: Situation) -> str:
     away = _away(now)
     if names and (far := _fewer_elsewhere(now)):
         return f"the databases keep their connections: those on {', '.join(far)}, which follow them, have fewer"
-    if now.primary is None or not names or not away:
+    if now.at_home.primary is None or not names or not away:
         return ""
     return f"the database on {', '.join(names)} keeps its memory and connections until {', '.join(away)} follows again"
 
 
 def _next_restart(now: Situation) -> steps.Step | None:
+    return _next_at_home(now) if now.is_home else _next_follower(now)
+
+
+def _next_at_home(now: Situation) -> steps.Step | None:
     primary, outdated = now.primary, _outdated(now)
     if primary is None or not outdated or not now.has_settled or _away(now) or _has_leaving_follower(now):
         return None
@@ -57,13 +63,30 @@ def _next_restart(now: Situation) -> steps.Step | None:
         return _restart_primary(now, primary)
     replica = next((node for node in outdated if node != primary), None)
     if replica is not None:
-        return steps.RestartReplica(
-            server=replica.server,
-            memory_bytes=now.topology.database.memory_bytes,
-            max_connections=now.topology.database.max_connections,
-            reason=f"{_difference(now, replica)}; the others serve meanwhile",
-        )
+        return _restart_replica(now, replica)
     return _switch_over(now, primary) or _restart_primary(now, primary)
+
+
+def _next_follower(now: Situation) -> steps.Step | None:
+    """Away from home: never fewer connections than the primary has, which is why it comes first when there are less."""
+    primary, outdated = now.at_home.primary, _outdated(now)
+    if primary is None or not outdated or not now.at_home.has_settled or _away(now):
+        return None
+    return _restart_replica(now, outdated[0]) if primary.max_connections <= _connections(now) else None
+
+
+def _restart_replica(now: Situation, replica: snapshot.DatabaseNode) -> steps.Step:
+    return steps.RestartReplica(
+        server=replica.server,
+        memory_bytes=now.topology.database.memory_bytes,
+        max_connections=_connections(now),
+        reason=f"{_difference(now, replica)}; the others serve meanwhile",
+    )
+
+
+def _connections(now: Situation) -> int:
+    """What databases of this region shall have: a standby as many as the home's primary shall have, at least."""
+    return max(now.topology.database.max_connections, now.at_home.topology.database.max_connections)
 
 
 def _outdated(now: Situation) -> list[snapshot.DatabaseNode]:
@@ -74,11 +97,11 @@ def _outdated(now: Situation) -> list[snapshot.DatabaseNode]:
 
 def _difference(now: Situation, node: snapshot.DatabaseNode) -> str:
     """What should change about this database, in words; empty: nothing, or nobody knows."""
-    wanted, found = now.topology.database, []
+    wanted, connections, found = now.topology.database, _connections(now), []
     if node.memory_bytes and abs(node.memory_bytes - wanted.memory_bytes) >= BLOCK_BYTES:
         found.append(f"memory {units.size(node.memory_bytes)} -> {units.size(wanted.memory_bytes)}")
-    if node.max_connections and node.max_connections != wanted.max_connections:
-        found.append(f"connections {node.max_connections} -> {wanted.max_connections}")
+    if node.max_connections and node.max_connections != connections:
+        found.append(f"connections {node.max_connections} -> {connections}")
     return ", ".join(found)
 
 

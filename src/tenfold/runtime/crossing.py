@@ -73,8 +73,10 @@ async def move(source: Side, target: Side, run: Program) -> Moved:
     takes another call to finish.
     """
     paused_at, ended = 0.0, 0
-    if await _primary(target) is None:
-        if not await _any(source, regions.is_following):
+    if await _primary(target) is None and not await ask_any(target, regions.is_following):
+        await _await_primary(target)  # it leads already and elects: to give the source the lead back would make two
+    elif await _primary(target) is None:
+        if not await ask_any(source, regions.is_following):
             leader = await _leader(source)
             await ensure_near(leader, target)
             await postgres.checkpoint(leader)
@@ -84,6 +86,19 @@ async def move(source: Side, target: Side, run: Program) -> Moved:
             await _or_take_back(source, _ensure_complete(source, None, target, run))
     epoch = await promote(target)
     return Moved(epoch, time.monotonic() - paused_at if paused_at else 0.0, ended)
+
+
+async def ensure_decided(side: Side) -> None:
+    """The region's Patronis, started a moment ago, follow another one, or have a primary."""
+
+    async def is_decided() -> bool:
+        try:
+            return await ask_any(side, regions.is_following) or await _primary(side) is not None
+        except errors.EngineFailed:
+            return False
+
+    if not await clock.until(is_decided, seconds=PROMOTE_SECONDS, pause_seconds=0.1):
+        raise errors.EngineFailed(f"{side.region}: no database became the primary within {PROMOTE_SECONDS:g} s")
 
 
 async def promote(target: Side) -> int:
@@ -142,6 +157,17 @@ async def ask_for_lost(former: Side, home: Side, run: Program) -> list[lost.Comm
     return sorted(found.values(), key=lambda one: one.committed_at)
 
 
+async def ask_any(side: Side, ask: Callable[[engines.Seat], Awaitable[Result]]) -> Result:
+    """What the first of the region's Patronis says that answers."""
+    reasons = []
+    for seat in side.members:
+        try:
+            return await ask(seat)
+        except errors.EngineFailed as error:
+            reasons.append(str(error))
+    raise errors.EngineFailed(f"{side.region}: none of its Patronis answered ({'; '.join(reasons)})")
+
+
 async def _hold_and_demote(leader: engines.Seat, source: Side, target: Side, run: Program) -> int:
     """Writes wait, the source follows the target, and the target has everything. On any failure all is as before."""
 
@@ -166,7 +192,7 @@ async def _or_take_back(source: Side, work: Awaitable[Result]) -> Result:
 
 async def _take_back(source: Side) -> None:
     """The source has its primary again, which takes writes."""
-    await _any(source, regions.lead)
+    await ask_any(source, regions.lead)
     await postgres.unfence(await _await_primary(source))
 
 
@@ -220,7 +246,7 @@ async def _end(seat: engines.Seat, run: Program) -> int | None:
 
 async def _leader(side: Side) -> engines.Seat:
     """The seat of the database that leads in the region, as a primary or a standby leader."""
-    name = await _any(side, regions.leader)
+    name = await ask_any(side, regions.leader)
     found = next((seat for seat in side.members if seat.server.name == name), None)
     if found is None:
         raise errors.EngineFailed(f"{side.region}: no database leads there now; see: tenfold status")
@@ -263,14 +289,3 @@ async def _look_at_leader(side: Side) -> watcher.Facts | None:
         return await _look(await _leader(side))
     except errors.EngineFailed:
         return None
-
-
-async def _any(side: Side, ask: Callable[[engines.Seat], Awaitable[Result]]) -> Result:
-    """What the first of the region's Patronis says that answers."""
-    reasons = []
-    for seat in side.members:
-        try:
-            return await ask(seat)
-        except errors.EngineFailed as error:
-            reasons.append(str(error))
-    raise errors.EngineFailed(f"{side.region}: none of its Patronis answered ({'; '.join(reasons)})")

@@ -64,17 +64,18 @@ def clear_after_power_cut(seat: engines.Seat) -> None:
 async def configure(seat: engines.Seat) -> None:
     """Make the members' shared configuration what the topology asks for, but for `synchronous_mode` and `pause`.
 
-    The number of connections stays, see `resize`: members may be starting, with their primary ahead of them.
+    What is kept for regions that are not wanted any more is dropped, by Patroni within a second. The number of
+    connections stays, see `resize`: members may be starting, with their primary ahead of them.
     """
-    await _configure(seat, resizes=False)
+    await _configure(seat, None)
 
 
-async def resize(seat: engines.Seat) -> None:
+async def resize(seat: engines.Seat, max_connections: int) -> None:
     """`configure`, connections included: for when whoever must have them first restarts next, or has them already."""
-    await _configure(seat, resizes=True)
+    await _configure(seat, max_connections)
 
 
-async def _configure(seat: engines.Seat, *, resizes: bool) -> None:
+async def _configure(seat: engines.Seat, max_connections: int | None) -> None:
     wanted = settings.dynamic(seat)
     async with rest.opened(seat) as api:
 
@@ -85,10 +86,13 @@ async def _configure(seat: engines.Seat, *, resizes: bool) -> None:
         if not await clock.until(is_there, seconds=_WAIT_SECONDS, pause_seconds=0.1):
             raise errors.EngineFailed(f"Patroni on {seat.server.name}: no leader was found in {_WAIT_SECONDS:g} s")
         found = await api.get("config")
-        if not resizes:
-            _keep_connections(found, wanted["postgresql"]["parameters"])
-        if not _contains(found, wanted):
-            await api.patch(wanted)
+        parameters = wanted["postgresql"]["parameters"]
+        parameters["max_connections"] = str(
+            max_connections or _known_connections(found) or parameters["max_connections"]
+        )
+        gone = dict.fromkeys(settings.region_slots(found) - wanted["slots"].keys())
+        if gone or not _contains(found, wanted):
+            await api.patch({**wanted, "slots": {**wanted["slots"], **gone}})
 
 
 async def members(seat: engines.Seat) -> tuple[Member, ...]:
@@ -306,9 +310,8 @@ def _member(one: dict[str, Any]) -> Member:
     )
 
 
-def _keep_connections(found: dict[str, Any], parameters: dict[str, str]) -> None:
-    known = found.get("postgresql", {}).get("parameters", {}).get("max_connections", 0)
-    parameters["max_connections"] = str(int(known) or int(parameters["max_connections"]))
+def _known_connections(found: dict[str, Any]) -> int:
+    return int(found.get("postgresql", {}).get("parameters", {}).get("max_connections", 0))
 
 
 def _contains(found: object, wanted: object) -> bool:

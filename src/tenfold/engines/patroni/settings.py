@@ -4,6 +4,7 @@ Called by render and admin. What PostgreSQL itself is told comes from `engines/d
 """
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ def dynamic(seat: engines.Seat) -> dict[str, Any]:
             "parameters": database.parameters(seat),
         },
     }
+
+
+def region_slots(shared: Mapping[str, Any]) -> set[str]:
+    """The slots in a shared configuration by which other regions follow, wanted or not."""
+    return {name for name in shared.get("slots") or {} if name.startswith(database.region_slot(""))}
 
 
 def followed(seat: engines.Seat, home: str) -> dict[str, Any]:

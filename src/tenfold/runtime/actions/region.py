@@ -50,6 +50,7 @@ async def move(stage: Stage, step: steps.MoveHome) -> None:
             level="warning",
         )
         return
+    await _start_again(stage, source, target)
     moved = await crossing.move(source, target, _program(stage))
     text = f"{step.target} is the home of the data, epoch {moved.epoch}: writes waited {moved.paused_seconds:.1f} s"
     stage.journal.say("home_moved", text)
@@ -72,6 +73,18 @@ def _suspend(stage: Stage, step: steps.MoveHome) -> None:
                 stage.journal.say("regions_suspended", text, subject=region, level="warning")
 
 
+async def keep_nothing_for(stage: Stage, leaving: tuple[str, ...]) -> None:
+    """The databases that stay keep no log for regions whose databases go: before these are forgotten, so that a change
+    that is cut short comes back here."""
+    known, wanted = stage.seats.known, stage.seats.topology.regions
+    if not any(one.name in leaving and one.region not in wanted for one in known.running("patroni")):
+        return
+    for region in wanted:
+        staying = side(stage, region)
+        if staying.members:
+            await crossing.ask_any(staying, patroni.configure)
+
+
 def side(stage: Stage, region: str) -> crossing.Side:
     """A region's Patronis on servers with power, and those that are wanted there."""
     servers = stage.seats.known.of(region).running("patroni")
@@ -85,6 +98,18 @@ def _program(stage: Stage) -> crossing.Program:
         return await stage.supervisor.run_inside(seat, command)
 
     return run
+
+
+async def _start_again(stage: Stage, source: crossing.Side, target: crossing.Side) -> None:
+    """A source that went down in the middle of a move runs again, whether it had given the home up by then or not.
+
+    Only beside a target that follows it, as its store says: then no two of them can have a primary.
+    """
+    if any(_runs(stage, seat.server.name) for seat in source.members):
+        return
+    if await crossing.ask_any(target, regions.is_following):
+        await stage.start(source.members)
+        await crossing.ensure_decided(source)
 
 
 def _ensure_dead(stage: Stage, source: crossing.Side) -> None:

@@ -22,7 +22,7 @@ async def restart_replica(stage: Stage, step: steps.RestartReplica) -> None:
     """The replica runs with the topology's settings, streams, and has caught up."""
     seat = stage.seat(step.server, "patroni")
     await _ensure_it_would_start(stage, step.server)
-    await patroni.resize(seat)
+    await patroni.resize(seat, step.max_connections)
     await _until_following(stage, step.server)  # a replica learns from the log how many connections its primary has
     if await _is_as_wanted(stage, step):
         return  # Patroni restarts one by itself whose primary has got more connections
@@ -37,7 +37,7 @@ async def restart_primary(stage: Stage, step: steps.RestartPrimary) -> None:
     await _ensure_it_would_start(stage, step.server)
     if await _is_patronis(stage, step.server):
         managed = stage.seat(step.server, "patroni")
-        await patroni.resize(managed)
+        await patroni.resize(managed, step.max_connections)
         await patroni.until_restart_pending(managed)
         async with holding.held(stage, plain):
             await patroni.restart(managed)

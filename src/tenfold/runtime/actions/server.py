@@ -2,7 +2,7 @@
 
 from tenfold import errors
 from tenfold.planning import steps
-from tenfold.runtime.actions import puts
+from tenfold.runtime.actions import puts, region
 from tenfold.runtime.actions.stage import Stage
 
 
@@ -20,5 +20,6 @@ async def start(stage: Stage, step: steps.StartServers) -> None:
 async def remove(stage: Stage, step: steps.RemoveServers) -> None:
     """Every server of the step is gone, with what it held."""
     await puts.bring_home(stage, step.servers)
+    await region.keep_nothing_for(stage, step.servers)
     for name in step.servers:
         await stage.supervisor.remove_server(name)
