@@ -60,15 +60,6 @@ async def test_a_region_is_resized_with_the_home_and_leaves_nothing_behind(shop:
     assert 2 == finished.code
     assert "did you mean virginia" in finished.output
 
-
-async def regions(shop: project.Project) -> list[dict[str, Any]]:
-    """What `tenfold region status` says."""
-    found = json.loads(await shop.tenfold("region", "status", "--json"))
-    return list(found["regions"])
-
-
-async def follows(shop: project.Project, region: str) -> bool:
-    """Whether every copy there is a standby that streams."""
     done = await shop.tenfold("resize", "database.memory=48MiB", "database.max_connections=240", "--yes", seconds=250)
     nodes = [server["database"] for server in (await shop.status())["servers"] if server["database"]]
     assert [(48 * 2**20, 240)] * 4 == [(node["memory_bytes"], node["max_connections"]) for node in nodes]
@@ -99,5 +90,14 @@ async def slots(shop: project.Project) -> list[str]:
     finally:
         connection.terminate()
 
+
+async def regions(shop: project.Project) -> list[dict[str, Any]]:
+    """What `tenfold region status` says."""
+    found = json.loads(await shop.tenfold("region", "status", "--json"))
+    return list(found["regions"])
+
+
+async def follows(shop: project.Project, region: str) -> bool:
+    """Whether every copy there is a standby that streams."""
     (found,) = [one for one in await regions(shop) if one["name"] == region]
     return all(one["role"] == "standby" and one["is_streaming"] for one in found["databases"])
