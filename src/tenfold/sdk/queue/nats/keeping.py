@@ -85,7 +85,10 @@ class Keeping:
         self._looks += 1
         if self._looks % REGIONS_EVERY == 1:
             for one in self._bound.mirrors:
-                await self._look_at(one, made_at)
+                try:
+                    await self._look_at(one, made_at)
+                except TROUBLE as error:
+                    log.info("queue: %s has no copy just now: %s", one.name, error or type(error).__name__)
         return True
 
     async def _settle(self, made_at: str) -> None:

@@ -24,7 +24,7 @@ RESERVED_BYTES = 1024
 """Of the largest message that the servers take, what is left to the line around it."""
 
 Outcome = int | Exception
-"""Of one message: the stream's number for it when it is durable, else why it may not be."""
+"""Of one message: the stream's number for it when it is durable (0: nobody asked), else why it may not be."""
 
 
 class Publishing:
@@ -35,6 +35,8 @@ class Publishing:
         self._names = names
         self.domain = b""
         """The JetStream whose word counts, as answers name it; empty: any. One of another region may hear us, too."""
+        self.is_numbering = False
+        """Whether anybody wants to know the stream's numbers: to read them costs time."""
         self._inbox = connection.inbox() + b"."
         self._sid = 0
         self._numbers = count(1)
@@ -104,8 +106,10 @@ class Publishing:
         self._room.set()
         if found is not None:
             under_way, number = found
-            is_durable = answer.payload and b'"error"' not in answer.payload
-            under_way.ended_one(number, _sequence(answer.payload) if is_durable else _refusal(answer))
+            if not answer.payload or b'"error"' in answer.payload:
+                under_way.ended_one(number, _refusal(answer))
+            else:
+                under_way.ended_one(number, _sequence(answer.payload) if self.is_numbering else 0)
 
     def _lost(self) -> None:
         """The connection broke: what it had not acknowledged may be there or not."""

@@ -151,6 +151,7 @@ class Nats:
             self._told_at = datetime.now(UTC)
         self._bound = bound
         self._publishing.domain = copies.answers_as(bound)
+        self._publishing.is_numbering = bool(bound.mirrors)
         self._link.update(servers, link.Login(bound.user, bound.password, self._names.stream))
 
     def _came_up(self) -> None:
