@@ -1,4 +1,4 @@
-"""At the queued rung, under load, servers of the cache, the queue and the workers lose their power one after the other.
+"""At the queued rung, under load, servers of edges, cache, queue and workers lose their power one after the other.
 
 No request fails, no visitor is logged out, and every message has its effect once.
 """
@@ -35,6 +35,7 @@ def _begin_high(shop: project.Project) -> None:
     """Start where the climb ends: `test_climb` has the way there."""
     shop.edit(r"^\[web\]\nservers = 1", "[web]\nservers = 2")
     shop.edit(r"^\[database\]", "[database]\nreplicas = 2\nsynchronous = true")
+    shop.edit(r"^edges  = 0.*", "edges = 2")
     path = shop.folder / "tenfold.toml"
     path.write_text(path.read_text() + HIGH)
 
@@ -106,14 +107,26 @@ async def _worker(shop: project.Project) -> None:
     await _lose(shop, "worker-1")
 
 
+async def _edge(shop: project.Project) -> None:
+    await _lose(shop, "edge-1")
+
+
 async def _all_caches(shop: project.Project) -> None:
     await _lose(shop, *[one["name"] for one in await _servers(shop, "cache")], seconds=3.0)
 
 
-DEATHS: list[Callable[[project.Project], Awaitable[None]]] = [_cache_primary, _cache_replica, _stream_leader, _worker]
+DEATHS: list[Callable[[project.Project], Awaitable[None]]] = [
+    _edge,
+    _cache_primary,
+    _cache_replica,
+    _stream_leader,
+    _worker,
+]
 
 
-async def test_whatever_dies_of_cache_queue_and_workers_no_request_fails_and_no_message_is_lost(tmp_path: Path) -> None:
+async def test_whatever_dies_of_edges_cache_queue_and_workers_no_request_fails_and_no_message_is_lost(
+    tmp_path: Path,
+) -> None:
     async with project.shop(tmp_path) as shop:
         _begin_high(shop)
         await shop.tenfold("up", "-d", seconds=250)

@@ -150,3 +150,25 @@ def test_a_queue_of_one_region_has_no_copies(tmp_path: Path) -> None:
     queue = publish.make(here, (), snapshot.Told(queues=("queue-1",), transport="nats")).queue
 
     assert ("home", (), [""]) == (queue.domain, queue.mirrors, [node.region for node in queue.nodes])
+
+
+def test_each_region_is_told_the_edges_of_all_as_it_meets_them(tmp_path: Path) -> None:
+    here = places(
+        tmp_path,
+        topology(database={"replicas": 1}, cdn={"edges": 1}, regions={"seoul": {"primary": True}, "virginia": {}}),
+    )
+    own = {"seoul": "edge-1", "virginia": "virginia-edge-1"}
+    for _ in range(2):  # when both are told for the first time, the first one hears of the other's edges afterwards
+        for region, edge in own.items():
+            publish.write(here, (), snapshot.Told(edges=(edge,)), region)
+    found = {region: publish.published(here, region) for region in own}
+    met = {
+        region: [(node.name, node.region, node.host) for node in bound.cdn.nodes]
+        for region, bound in found.items()
+        if bound is not None
+    }
+
+    assert {
+        "seoul": [("edge-1", "seoul", "127.77.1.20"), ("virginia-edge-1", "virginia", "127.77.11.20")],
+        "virginia": [("virginia-edge-1", "virginia", "127.77.2.20"), ("edge-1", "seoul", "127.77.16.20")],
+    } == met
