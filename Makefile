@@ -8,7 +8,7 @@ demo: setup  ## Watch a shop grow from one server to a replicated service, under
 	@bin/demo
 
 test: setup  ## All tests but the long ones
-	@$(PYTHON) -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder
+	@$(PYTHON) -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder --durations 25 --durations-min 10
 
 check: setup  ## Format, lint, types, import layers, shape
 	@.venv/bin/ruff format --check .
