@@ -262,9 +262,9 @@ class Database(Section):
     """`own`: a server of its own. Absent: `own` when there are replicas or balancers, else `shared`."""
     replicas: int = Field(default=0, ge=0, le=8)
     """Copies that follow the primary, answer reads and take over when it dies (under Patroni)."""
-    synchronous: Literal[False, True, "regions"] = False
-    """A commit waits for a replica, so that no acknowledged write is lost when a server dies; `"regions"`: and for a copy
-    in another region, so that none is lost with the home. While no other region follows, writes are then refused."""
+    synchronous: Literal[True, False, "regions"] = False
+    """A commit waits for a replica, so that no acknowledged write is lost when a server dies. `"regions"`: and for
+    another region, so that none is lost with the home; while no other region follows, writes are refused."""
     unknown_client: Literal["primary", "session", "eventual"] = "eventual"
     """The consistency of a read by a client that brought no position."""
     pool_size: int = Field(default=20, ge=1, le=500)

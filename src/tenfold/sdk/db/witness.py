@@ -127,6 +127,7 @@ class Witness:
         Raises `NoOtherRegion` when it is known that none does. Without a primary there is nothing to say.
         """
         while self._shard.primary is not None and not self._progress.can_follow and not self.is_dismissed:
+            await asyncio.sleep(0)  # who tries again at once must not keep the next question from being asked
             self.ensure_hope()
             if not await self._wait_for_news(until):
                 raise errors.NoOtherRegion(f"database: {self._missing()} before the deadline; nothing was done")
