@@ -39,7 +39,8 @@ def made() -> witness.Witness:
 
 async def begun(*waits: Any) -> list[asyncio.Task[Held]]:
     tasks = [asyncio.ensure_future(one) for one in waits]
-    await asyncio.sleep(0)
+    for _ in range(3):
+        await asyncio.sleep(0)
     return tasks
 
 
