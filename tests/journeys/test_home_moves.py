@@ -10,13 +10,18 @@ import asyncpg
 import pytest
 
 from support import project
+from tenfold import bindings
 from tenfold.kit import clock
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
 REGIONS = """
 replicas = 1
 memory = "32MiB"
+
+[queue]
+servers = 1
+storage = "64MiB"
 
 [regions.seoul]
 primary = true
@@ -42,16 +47,20 @@ async def test_the_home_moves_without_a_lost_write_is_lost_and_returns_by_itself
         await shop.tenfold("region", "move", "seoul", "--yes", seconds=200)
     assert not load.report.failures, load.report.failures
     await shop.tenfold("load", "--verify", str(shop.ledger))
+    assert ["queue-1"] == queues(shop)
 
     began = time.monotonic()
     assert "virginia is the home of the data" in await shop.tenfold("region", "kill", "seoul", seconds=200)
     print(f"\nkilled and replaced in {time.monotonic() - began:.1f} s")
     assert (await shop.primary()).startswith("virginia-")
+    assert ["virginia-queue-1"] == queues(shop)
+    await shop.ensure_messages_had_their_effect_once()
 
     await shop.tenfold("region", "start", "seoul", seconds=300)
     assert await clock.until(lambda: follows(shop, "seoul"), seconds=60, pause_seconds=0.5), await regions(shop)
     assert ["virginia"] == [one["name"] for one in await regions(shop) if one["is_home"]]
     assert (shop.folder / ".tenfold" / "lost-seoul.jsonl").exists()
+    assert await clock.until(lambda: shop.copies_messages("queue-1", "virginia"), seconds=60, pause_seconds=1)
 
 
 @pytest.mark.timeout(500)
@@ -101,3 +110,9 @@ async def follows(shop: project.Project, region: str) -> bool:
     """Whether every copy there is a standby that streams."""
     (found,) = [one for one in await regions(shop) if one["name"] == region]
     return all(one["role"] == "standby" and one["is_streaming"] for one in found["databases"])
+
+
+def queues(shop: project.Project) -> list[str]:
+    """The queue servers that the app is told to publish to."""
+    bound = bindings.load(shop.folder / ".tenfold" / "bindings.json").queue
+    return [one.name for one in bound.nodes] if (bound.transport, bound.former) == ("nats", "") else []
