@@ -17,6 +17,7 @@ import pytest
 
 from support import nats_regions, nats_servers, postgres_cluster, write_database
 from tenfold import Message, Transaction, bindings, errors
+from tenfold.engines.nats import admin
 from tenfold.kit import clock
 from tenfold.sdk import db
 from tenfold.sdk.db import schema
@@ -216,6 +217,8 @@ async def test_what_was_published_without_a_transaction_is_in_the_copy_and_a_hom
             for number in range(20):
                 await opened.run(draw, number)
             await until_copied(far, "tenfold-shop-from-seoul", 20)
+            [stream] = await admin.streams([home.servers[0].seat])
+            assert 2 == len(stream.consumers), "what other regions have not got yet waits for no worker"
             await home.kill()
             made_queue.update(at_virginia)
             await until_seen(seen, range(20))

@@ -14,6 +14,9 @@ from tenfold import engines, errors
 from tenfold.engines.nats import monitor
 from tenfold.observation import snapshot
 
+COPYING = "JS_MIRROR_"
+"""How NATS names the consumer through which another region copies a stream: no group waits for what it has not got."""
+
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
@@ -105,7 +108,9 @@ def _stream(told: Mapping[str, Any], seat: engines.Seat) -> Stream:
         oldest_at=_time(told["state"].get("first_ts", "")) if told["state"]["messages"] else 0.0,
         stored_bytes=told["state"]["bytes"],
         followers=tuple(one["name"] for one in replicas if one.get("current") and not one.get("offline")),
-        consumers=tuple(_consumer(one, seat) for one in told.get("consumer_detail") or ()),
+        consumers=tuple(
+            _consumer(one, seat) for one in told.get("consumer_detail") or () if not one["name"].startswith(COPYING)
+        ),
     )
 
 
