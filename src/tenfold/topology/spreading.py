@@ -63,6 +63,8 @@ def leave(topology: tiers.Topology) -> list[edit.Change]:
     is_plain = _is_plain(topology.first, topology.regions[topology.first])
     changes = [edit.Change(("regions",), None)] if is_plain else others
     changes += [edit.Change(("wan",), None)] if topology.wan else []
+    if topology.database.synchronous == "regions":  # with one region there is none to wait for
+        changes.append(edit.Change(("database", "synchronous"), True))
     is_private = topology.dns is not None and topology.dns.model_fields_set <= {"servers"}
     return [*changes, edit.Change(("dns",), None)] if is_private else changes
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from tenfold import errors
-from tenfold.topology import edit, load, rungs
+from tenfold.topology import edit, load, rungs, spreading
 
 SINGLE = """\
 # the shop
@@ -264,3 +264,12 @@ def test_static_files_stay_when_the_edges_go() -> None:
     assert down.cdn is not None
     assert (0, "static") == (down.cdn.edges, down.cdn.static)
     assert text == up
+
+
+def test_commits_wait_for_no_other_region_where_one_is_left() -> None:
+    text = '[service]\nname = "shop"\napp = "shop:app"\n[database]\nreplicas = 1\nsynchronous = "regions"\n'
+    up = load.parse(text + "[regions.home]\nprimary = true\n[regions.far]\n")
+
+    down = edit.apply(text + "[regions.home]\nprimary = true\n[regions.far]\n", spreading.leave(up))
+
+    assert load.parse(down).database.synchronous is True
