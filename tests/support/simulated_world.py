@@ -390,12 +390,12 @@ class World:
         return snapshot.DatabaseNode(
             server=copy.server,
             shard=0,
-            manager=manager if is_up else "",  # type: ignore[arg-type]
+            manager=manager if self.runs(copy.server, manager) else "",  # type: ignore[arg-type]
             role=("standby" if copy.is_standby else "primary") if is_told else "",
             is_reachable=is_up,
             accepts_writes=is_up and not copy.is_standby and not copy.is_fenced,
             timeline=copy.timeline if is_told else 0,
-            lsn=copy.writes if is_told else 0,
+            lsn=self._known_writes(copy) if is_told else 0,
             is_streaming=self.is_following(copy),
             is_paused=is_up and copy.is_paused,
             is_clean=not is_up and self.tells_stopped and copy.is_clean,
@@ -404,6 +404,11 @@ class World:
             max_connections=copy.size[1] if is_up else 0,
             last_manager=manager if self.tells_stopped else "",  # type: ignore[arg-type]
         )
+
+    def _known_writes(self, copy: Copy) -> int:
+        """The files of a primary that died tell of its last checkpoint alone."""
+        has_died = not (self.is_up(copy) or copy.is_standby or copy.is_clean or copy.is_restarting)
+        return copy.writes // 2 if has_died else copy.writes
 
     def _balancer(self, name: str) -> snapshot.Balancer:
         backends = tuple(

@@ -46,6 +46,10 @@ def happen(world: simulated_world.World, event: str, after: Any) -> None:
     match event.split():
         case ["kill", server]:
             world.kill(server)
+        case ["start", server]:
+            world.start(server)
+        case ["pause", server]:
+            world.copies[server].is_paused = True
         case ["down"]:
             world.down()
         case ["fail", "over", "to", server]:
