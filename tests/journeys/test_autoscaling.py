@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from support import project
@@ -13,7 +14,7 @@ from tenfold import traffic
 from tenfold.kit import clock
 from tenfold.traffic import journeys
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(360)]
 
 RANGE = r"^servers      = .*$"
 
@@ -61,6 +62,8 @@ async def test_a_crowd_is_served_by_servers_that_come_and_go_without_a_failed_re
         assert any(one["text"].startswith("workers 1 -> 2") for one in decisions), "workers did not follow what waits"
         assert await clock.until(lambda: _verifies(crowd, "crowd"), seconds=30)
         assert await clock.until(lambda: _verifies(crowd, "calm"), seconds=30)
+        await a_flood_is_refused_early(crowd)
+        assert await clock.until(lambda: _is_back(crowd), seconds=90, pause_seconds=0.5)
         there = crowd.alive()
         crowd.edit(RANGE, "servers      = 2")
         await crowd.tenfold("apply", "--yes")
@@ -70,8 +73,28 @@ async def test_a_crowd_is_served_by_servers_that_come_and_go_without_a_failed_re
         )
 
 
-def _load(crowd: project.Project, name: str, rate: float) -> traffic.Load:
-    plan = journeys.load("load.py", crowd.folder)
+async def a_flood_is_refused_early(crowd: project.Project) -> None:
+    """Beyond the most servers: who would wait in vain hears of it at once, is counted apart, and nothing fails."""
+    flood = _load(crowd, "flood", rate=330, file="flood.py")
+    async with httpx.AsyncClient(base_url=crowd.url, timeout=30) as client, flood:
+
+        async def is_refused() -> bool:
+            answers = await asyncio.gather(*(client.get("/") for _ in range(10)))
+            return "capacity" in {one.headers.get("tenfold-refused") for one in answers if one.status_code == 503}
+
+        async def is_counted() -> bool:
+            return bool((await crowd.status())["traffic"]["refused_per_second"])
+
+        assert await clock.until(is_refused, seconds=SERVING_SECONDS, pause_seconds=0.2)
+        assert await clock.until(is_counted, seconds=20, pause_seconds=0.5)
+    print(f"flood: refused {flood.report.refused}, {flood.report.total.to_dict()}")
+    assert 6 == _web_servers(crowd)
+    assert not flood.report.failures, flood.report.failures
+    assert flood.report.refused > 0
+
+
+def _load(crowd: project.Project, name: str, rate: float, file: str = "load.py") -> traffic.Load:
+    plan = journeys.load(file, crowd.folder)
     ledger = crowd.folder / f"{name}.ledger"
     return traffic.Load(crowd.url, plan, rate=rate, users=1500, ledger_path=ledger, service="crowd")
 

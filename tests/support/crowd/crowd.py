@@ -1,5 +1,5 @@
-"""A service whose every page takes a fifth of a second and no processor time; a message takes half a second, so that
-one worker of two at a time has more to do than it can."""
+"""A service whose every page takes a fifth of a second, but for a long one, and no processor time; a message takes half
+a second, so that one worker of two at a time has more to do than it can."""
 
 import asyncio
 import json
@@ -8,6 +8,7 @@ from typing import Any
 from tenfold import Message, Tenfold, Transaction
 
 SLEEP_SECONDS = 0.2
+LONG_SECONDS = 0.75
 MESSAGE_SECONDS = 0.5
 
 tf = Tenfold()
@@ -26,7 +27,7 @@ async def page(scope: dict[str, Any], receive: Any, send: Any) -> None:
         reference = json.loads((await receive())["body"])["reference"]
         await tf.db.run(ask, reference)
     else:
-        await asyncio.sleep(SLEEP_SECONDS)
+        await asyncio.sleep(LONG_SECONDS if scope["path"] == "/long" else SLEEP_SECONDS)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": b"done\n"})
 
