@@ -25,7 +25,7 @@ primary = true
 """
 
 
-async def test_no_acknowledged_write_is_lost_with_the_home(tmp_path: Path) -> None:
+async def test_no_acknowledged_write_is_lost_with_the_home_and_a_planned_move_fails_nothing(tmp_path: Path) -> None:
     async with project.shop(tmp_path) as shop:
         file = shop.folder / "tenfold.toml"
         file.write_text(f"{file.read_text()}{REGIONS}")
@@ -41,6 +41,9 @@ async def test_no_acknowledged_write_is_lost_with_the_home(tmp_path: Path) -> No
 
         await shop.tenfold("region", "start", "seoul", seconds=300)
         assert ["seoul", "virginia"] == (await shop.status())["told"]["witnesses"]
+        async with shop.load(rate=40) as load:
+            await shop.tenfold("region", "move", "seoul", "--yes", seconds=200)
+        assert not load.report.failures, load.report.failures
 
 
 async def _acknowledged(report: object, count: int) -> bool:

@@ -88,6 +88,7 @@ def parameters(seat: engines.Seat) -> dict[str, str]:
         "hot_standby_feedback": "on",  # a vacuum on the primary never cancels a read on a replica
         "wal_log_hints": "on",
         "wal_keep_size": "128MB",
+        "wal_retrieve_retry_interval": "500ms",  # a replica looks for a new primary so often; PostgreSQL's own is 5 s
         "max_slot_wal_keep_size": "4GB",  # a replica that stays away must not fill the primary's disk
         "password_encryption": "scram-sha-256",
         "client_connection_check_interval": "2s",  # a statement whose client died ends, and frees its locks
