@@ -1,9 +1,9 @@
 """Answers in the words of PowerDNS's remote backend: one JSON object a line, from memory alone.
 
-Called by `serving` for each line that comes. The protocol is PowerDNS's ("Remote Backend" in its manual). PowerDNS keeps
-in memory what has no scopeMask: a packet by the records in it, what it was told of a name (always of all its records) by
-all of them. So addresses have one where they depend on the client's network, and the domain's SOA has one always: that
-keeps the whole of it from being taken for everybody's, where a packet with these addresses alone may be.
+Called by `serving` for each line that comes. The protocol is PowerDNS's ("Remote Backend" in its manual). PowerDNS
+keeps in memory what has no scopeMask: a packet by the records in it, what it was told of a name (always of all its
+records) by all of them. So addresses have one where they depend on the client's network, and the domain's SOA has one
+always: that keeps the whole of it from being taken for everybody's, where a packet with these addresses alone may be.
 """
 
 import ipaddress
