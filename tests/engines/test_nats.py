@@ -232,10 +232,12 @@ async def overfill(client: Client, message: bytes, count: int) -> None:
 
 async def test_nobody_without_a_password_and_the_app_sees_nothing_of_the_system(three: nats_servers.Servers) -> None:
     for password in ("", "wrong"):
+        stranger = Client()
         with pytest.raises(nats_errors.Error, match="Authorization"):
-            await nats.connect(
+            await stranger.connect(
                 three.urls[0], user=nats_servers.USER, password=password, allow_reconnect=False, error_cb=_pass
             )
+        await stranger.close()
     async with as_app(three) as client:
         with pytest.raises((nats_errors.NoRespondersError, nats_errors.TimeoutError)):
             await client.request("$SYS.REQ.SERVER.PING", b"", timeout=0.5)

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import pty
+import signal
 import subprocess
 import termios
 import time
@@ -34,7 +35,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=_take_the_terminal,  # noqa: PLW1509 - one call to the kernel, no lock is taken
+            preexec_fn=_take_the_terminal,  # noqa: PLW1509 - calls to the kernel, no lock is taken
         )
         os.close(slave)
 
@@ -83,8 +84,9 @@ class Terminal:
 
 
 def _take_the_terminal() -> None:
-    """Standard input is the terminal of the new session."""
+    """Standard input is the terminal of the new session, and Ctrl-C is heard: background shells switch it off."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import pytest
 
 from tenfold import Discard, Message, Retry, Transaction, errors
 from tenfold.sdk import db
-from tenfold.sdk.queue import dead_letters, handling, messages, queue, running, subscribers
+from tenfold.sdk.queue import dead_letters, handling, messages, queue, relayed, running, subscribers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +193,11 @@ class SlowCrew:
         self.said.append("drained")
 
 
-async def test_a_drain_misses_nobody_who_begins_meanwhile() -> None:
+async def test_a_drain_misses_nobody_who_begins_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing_waits(*_: object) -> int:
+        return 0
+
+    monkeypatch.setattr(relayed, "give_back", nothing_waits)
     made, crew = fresh(), SlowCrew()
     made._crew = crew  # type: ignore[assignment]
     made._carriers["postgres"] = None  # type: ignore[assignment]
