@@ -64,6 +64,7 @@ async def test_a_crowd_is_served_by_servers_that_come_and_go_without_a_failed_re
         assert await clock.until(lambda: _verifies(crowd, "calm"), seconds=30)
         await a_flood_is_refused_early(crowd)
         assert await clock.until(lambda: _is_back(crowd), seconds=90, pause_seconds=0.5)
+        await new_bounds_hold_without_a_step(crowd)
         there = crowd.alive()
         crowd.edit(RANGE, "servers      = 2")
         await crowd.tenfold("apply", "--yes")
@@ -91,6 +92,16 @@ async def a_flood_is_refused_early(crowd: project.Project) -> None:
     assert 6 == _web_servers(crowd)
     assert not flood.report.failures, flood.report.failures
     assert flood.report.refused > 0
+
+
+async def new_bounds_hold_without_a_step(crowd: project.Project) -> None:
+    crowd.edit("scale_in_after = .*$", 'scale_in_after = "20s"')
+    assert "No step" in await crowd.tenfold("plan")
+    await crowd.tenfold("apply", "--yes")
+    assert "Nothing to do" in await crowd.tenfold("plan")
+    crowd.edit(RANGE, "servers      = { min = 2, max = 5 }")
+    await crowd.tenfold("apply", "--yes")
+    assert [5] == [one["max"] for one in (await crowd.status())["scaling"] if one["tier"] == "web"]
 
 
 def _load(crowd: project.Project, name: str, rate: float, file: str = "load.py") -> traffic.Load:

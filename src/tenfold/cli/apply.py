@@ -23,7 +23,7 @@ async def shown(where: paths.Paths, text: str, yes: bool, *, is_climb: bool = Fa
     client = project.connect(where)
     body = await client.plan(text, keeps_release=is_climb)
     output.plan(body)
-    if not body["steps"] and not is_climb:
+    if not body["steps"] and not body["has_new_settings"] and not is_climb:
         return False
     if not yes:
         project.confirm("Apply?")

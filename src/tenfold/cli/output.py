@@ -35,7 +35,9 @@ def as_json(body: Json) -> None:
 def plan(body: Json) -> None:
     """Each step with its reason, risk and undo."""
     if not body["steps"]:
-        console.print("Nothing to do: what is there is what is wanted.")
+        has_new = body["has_new_settings"]
+        is_there = "what is there is what is wanted, and goes by new settings once they are applied"
+        console.print(f"No step: {is_there}." if has_new else "Nothing to do: what is there is what is wanted.")
         return
     for number, step in enumerate(body["steps"], start=1):
         risk = f"[{_RISKS[step['risk']]}]risk: {step['risk']}[/]"

@@ -102,6 +102,8 @@ class DatabaseNode:
     timeline: int = 0
     lsn: int = 0
     """Flushed (primary) or replayed (standby)."""
+    received_lsn: int = 0
+    """Flushed, and by a standby perhaps not replayed yet: what it has when it is promoted. 0: unknown."""
     is_streaming: bool = False
     """A standby that receives from its primary."""
     is_paused: bool = False

@@ -45,11 +45,14 @@ def write_home(path: Path, topology: tiers.Topology, region: str) -> None:
 
 
 def heir(topology: tiers.Topology, there: snapshot.Snapshot, lost: str) -> str:
-    """The region that has most of what a lost home had. Raises RuntimeFailure when none has a copy that runs."""
+    """The region that has most of what a lost home had. Raises RuntimeFailure when none has a copy that runs.
+
+    What a copy has on its disk counts, replayed or not: so do commits that waited for another region.
+    """
     servers = {one.name: one.region for one in there.servers}
     nodes = [node for node in there.databases if node.is_reachable and servers[node.server] in topology.regions]
     nodes = [node for node in nodes if servers[node.server] != lost]
-    best = max(nodes, key=lambda node: (node.timeline, node.lsn), default=None)
+    best = max(nodes, key=lambda node: (node.timeline, node.received_lsn), default=None)
     if best is None:
         raise errors.RuntimeFailure(
             f"region {lost}: it is the home of the data, and no other region has a copy that runs; "

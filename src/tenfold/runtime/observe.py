@@ -103,6 +103,7 @@ class Observer:
             is_fenced=told.is_fenced if told else False,
             timeline=told.timeline if told else 0,
             lsn=told.lsn if told else 0,
+            received_lsn=facts.received_lsn if facts else 0,
             is_streaming=facts.is_streaming if facts else False,
             is_paused=facts.is_paused if facts else False,
             is_clean=resting.is_clean if resting else False,

@@ -53,9 +53,9 @@ def _region(name: str, snapshot: snapshots.Snapshot, topology: tiers.Topology) -
     }
 
 
-def plan(made: plans.Plan) -> Json:
-    """What `tenfold plan --json` prints."""
-    return {"version": 1, **made.as_json()}
+def plan(made: plans.Plan, *, has_new_settings: bool) -> Json:
+    """What `tenfold plan --json` prints. Settings may be new that need no step: the runtime alone goes by them."""
+    return {"version": 1, **made.as_json(), "has_new_settings": has_new_settings}
 
 
 def releases(wanted: planned.Wanted) -> Json:

@@ -163,7 +163,9 @@ class Runtime:
         certificates.ensure_usable(topology, self.where, certificates.now())
         deploy.ensure_canary_fits(self.shelf.wanted, topology)
         candidate = None if keeps_release else await self.shelf.candidate(topology)
-        return report.plan(await self._plan(seats.Seats(self.where, self.store, self.secrets, topology, candidate)))
+        made = await self._plan(seats.Seats(self.where, self.store, self.secrets, topology, candidate))
+        is_running = bool(self.store.records.topology)
+        return report.plan(made, has_new_settings=is_running and topology != self.topology)
 
     async def up(self, text: str) -> Json:
         """Start, or take over, and make it so; what an earlier runtime was applying when it died is finished by that.

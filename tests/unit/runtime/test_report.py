@@ -75,9 +75,10 @@ def test_every_step_of_a_plan_has_its_title_reason_risk_and_undo_and_is_plain_js
     before = TOPOLOGIES["single"]
     made = plans.make(TOPOLOGIES["replicated"], simulated_steps.serving(before).look(before))
 
-    body = json.loads(json.dumps(report.plan(made)))
+    body = json.loads(json.dumps(report.plan(made, has_new_settings=True)))
 
-    assert {"version", "steps", "notes"} == set(body)
+    assert {"version", "steps", "notes", "has_new_settings"} == set(body)
+    assert body["has_new_settings"]
     assert len(made.steps) == len(body["steps"]) > 5
     assert all(step[name] for step in body["steps"] for name in ("kind", "title", "reason", "risk", "undo"))
 

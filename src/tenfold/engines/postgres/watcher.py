@@ -19,6 +19,9 @@ select pg_is_in_recovery() as is_standby,
        case when pg_is_in_recovery()
             then coalesce(pg_last_wal_replay_lsn(), '0/0') else pg_current_wal_flush_lsn() end::text as lsn,
        case when pg_is_in_recovery()
+            then greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(), '0/0')
+            else pg_current_wal_flush_lsn() end::text as received_lsn,
+       case when pg_is_in_recovery()
             then coalesce((select received_tli from pg_stat_wal_receiver), (pg_control_checkpoint()).timeline_id)
             else ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int end as timeline,
        exists (select from pg_stat_wal_receiver where status = 'streaming') as is_streaming,
@@ -44,6 +47,8 @@ class Facts:
     timeline: int
     lsn: int
     """Flushed (primary) or replayed (standby)."""
+    received_lsn: int
+    """Flushed, and by a standby perhaps not replayed yet: what it has when it is promoted."""
     is_streaming: bool
     """A standby that receives from its primary."""
     is_paused: bool
@@ -89,6 +94,7 @@ class Watcher:
             is_fenced=not row["is_open"],
             timeline=row["timeline"],
             lsn=position.parse_lsn(row["lsn"]),
+            received_lsn=position.parse_lsn(row["received_lsn"]),
             is_streaming=row["is_streaming"],
             is_paused=row["is_paused"],
             is_synchronous=row["is_synchronous"] and not row["is_standby"],
