@@ -10,7 +10,9 @@ from tenfold.runtime import homes
 REGIONS = topology(regions={"seoul": {"primary": True}, "virginia": {}, "dublin": {}})
 
 
-def copy(region: str, lsn: int, received: int, *, timeline: int = 3, is_reachable: bool = True) -> snapshot.DatabaseNode:
+def copy(
+    region: str, lsn: int, received: int, *, timeline: int = 3, is_reachable: bool = True
+) -> snapshot.DatabaseNode:
     return snapshot.DatabaseNode(
         server=f"{region}-database-1",
         shard=0,
