@@ -1,4 +1,4 @@
-"""What every test shares: the event loop, the options `--seed` and `--torture`, and the seed fixture."""
+"""What every test shares: its neighbours, the event loop, the options `--seed` and `--torture`, and the seed."""
 
 import random
 from collections.abc import Iterator
@@ -33,13 +33,28 @@ TOGETHER = {
 }
 """Test modules that use the same addresses never run at the same time; every other module is a group of its own."""
 
+LOADS = frozenset(
+    f"test_{name}"
+    for name in (
+        *("autoscaling", "climb", "deploy", "dns", "edges", "failures", "home_moves", "new_tiers_fail", "region_lost"),
+        *("regions", "regions_synchronous", "runtime_dies", "tls"),
+    )
+)
+"""Journeys that put a whole service under load: one after the other, for two of them would want more than two cores."""
+
+
+def _group(nodeid: str) -> str:
+    path = PurePath(nodeid.split("::", maxsplit=1)[0])
+    if path.parent.name == "journeys" and path.stem in LOADS:
+        return "loads"
+    return next((name for name, stems in TOGETHER.items() if path.stem.startswith(stems)), path.stem)
+
 
 class _ByAddresses(LoadScopeScheduling):
-    """Modules that use the same addresses go to the same worker."""
+    """The modules of a group go to the same worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        stem = PurePath(nodeid.split("::", maxsplit=1)[0]).stem
-        return next((name for name, stems in TOGETHER.items() if stem.startswith(stems)), stem)
+        return _group(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
@@ -48,7 +63,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long runs out unless they were asked for."""
+    """Leave the long runs out unless they were asked for; the longest group is the first to begin."""
+    items.sort(key=lambda item: _group(item.nodeid) != "loads")
     if config.getoption("--torture"):
         return
     torture = [item for item in items if item.get_closest_marker("torture")]

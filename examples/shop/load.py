@@ -69,9 +69,11 @@ async def come_back(user: User) -> None:
     if not await has_account(user):
         await browse(user)
         return
-    await user.post("/api/logout", name="log out")
+    # Both may be sent again when the connection dies: it is over however often it ends, and one of two logins is kept.
+    await user.post("/api/logout", name="log out", headers={"Idempotency-Key": new_key(user)})
     await user.get("/api/cart", name="cart of a stranger", expect={401})
-    await user.post("/api/login", name="log in", json={"email": user.memory["email"], "password": PASSWORD})
+    credentials = {"email": user.memory["email"], "password": PASSWORD}
+    await user.post("/api/login", name="log in", json=credentials, headers={"Idempotency-Key": new_key(user)})
     if (await read_cart(user))["items"]:
         user.wrong("something is in the cart of a new session")
 
@@ -114,7 +116,7 @@ async def read_cart(user: User) -> dict[str, Any]:
 
 async def add_to_cart(user: User, product: dict[str, Any]) -> str:
     """Put one product in; returns its reference in the cart."""
-    reference = str(uuid.UUID(int=user.random.getrandbits(128), version=4))
+    reference = new_key(user)
     body = {"product_id": product["id"], "quantity": user.random.randint(1, 3), "reference": reference}
     # The same reference again is the same item: so it may be sent again when the connection dies.
     await user.post("/api/cart/items", name="add to cart", json=body, headers={"Idempotency-Key": reference})
@@ -132,3 +134,7 @@ async def order(user: User, total_cents: int) -> None:
     user.sees(placed, [one["reference"] for one in history])
     if left := (await read_cart(user))["items"]:
         user.wrong(f"{len(left)} items in the cart after ordering it")
+
+
+def new_key(user: User) -> str:
+    return str(uuid.UUID(int=user.random.getrandbits(128), version=4))

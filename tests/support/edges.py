@@ -93,6 +93,8 @@ class Origins:
         """Be gone at once; without an address: all of them."""
         for address in addresses or tuple(self.open):
             self.open.pop(address).close()
+            for _ in range(3):  # a connection that came a moment ago is begun, so that it can be ended
+                await asyncio.sleep(0)
             talks = self._talks.pop(address)
             for writer in talks:
                 writer.transport.abort()

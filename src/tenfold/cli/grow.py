@@ -8,8 +8,11 @@ import click
 
 from tenfold import errors
 from tenfold.cli import apply, output, project, words
+from tenfold.kit import clock
 from tenfold.runtime import paths, records
 from tenfold.topology import edit, load, rungs, tiers
+
+SETTLE_SECONDS = 15.0
 
 
 @click.command()
@@ -63,7 +66,22 @@ def _now(where: paths.Paths) -> tiers.Topology:
 
 
 async def _verify(where: paths.Paths) -> None:
-    """What was asked for is there: every server runs, every process is ready, and nothing had to be left alone."""
+    """What was asked for is there: every server runs, every process is ready, and nothing had to be left alone.
+
+    A server that is on its way because the load asks for it, or too busy to say that it is ready, gets some time.
+    """
+    trouble = ""
+
+    async def is_well() -> bool:
+        nonlocal trouble
+        trouble = await _trouble(where)
+        return not trouble
+
+    if not await clock.until(is_well, seconds=SETTLE_SECONDS, pause_seconds=0.5):
+        raise errors.RuntimeFailure(f"applied, but not all is well: {trouble}; see: tenfold status")
+
+
+async def _trouble(where: paths.Paths) -> str:
     client = project.connect(where)
     body = await client.status()
     bad = [
@@ -73,9 +91,7 @@ async def _verify(where: paths.Paths) -> None:
         if one["state"] != "ready" and one["is_wanted"]
     ]
     bad += (await client.plan(project.text(where), keeps_release=True))["notes"]
-    if bad or body["missing"]:
-        missing = [f"{name} is not there" for name in body["missing"]]
-        raise errors.RuntimeFailure(f"applied, but not all is well: {'; '.join(bad + missing)}; see: tenfold status")
+    return "; ".join(bad + [f"{name} is not there" for name in body["missing"]])
 
 
 def _say_notes(notes: tuple[str, ...]) -> None:
