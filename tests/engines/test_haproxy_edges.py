@@ -157,6 +157,23 @@ async def test_edges_come_and_go_while_it_serves_and_no_request_fails(house: Hou
     assert not await by_edge()
 
 
+async def test_a_client_of_a_process_that_was_replaced_twice_does_not_miss_the_edges(house: House) -> None:
+    seat = await opened(house)
+    idle = await frontdoor.Connection.open()
+    assert "cache-status" in (await idle.request("/")).headers
+    other = tiers.Balancer(servers=1, policy="least_connections", sticky=False)
+    for cdn in (CDN, None):
+        seat = frontdoor.seat(house.folder, frontdoor.topology(balancer=other, cdn=cdn))
+        frontdoor.write(seat)
+        assert (await admin.configure(seat)).is_reloaded
+    for edge in house.edges.values():
+        await edge.kill()
+
+    assert 200 == (await idle.request("/")).status
+    assert 200 == (await frontdoor.fetch("/")).status
+    await idle.close()
+
+
 async def test_a_request_by_an_edge_waits_while_no_web_server_can_take_it(house: House) -> None:
     seat = seated(house)
     await house.edge(seat)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from tenfold import engines, errors
-from tenfold.engines.haproxy import console, counts, render, settings
+from tenfold.engines.haproxy import console, counts, render, replaced, settings
 from tenfold.engines.haproxy import weights as weighing
 from tenfold.kit import clock
 from tenfold.observation import snapshot
@@ -102,6 +102,8 @@ async def configure(seat: engines.Seat, *, drain_seconds: float = 10.0) -> Chang
     socket = settings.runtime_socket(seat)
     wanted = settings.of(seat)
     changes = await route_to(socket, wanted, drain_seconds=drain_seconds)
+    if wanted.cdn is None:
+        await replaced.leave_edges(settings.master_socket(seat), drain_seconds)
     if await revision(socket) == render.revision(seat):
         return changes
     await _let_held_go(socket)

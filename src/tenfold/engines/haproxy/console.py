@@ -64,27 +64,11 @@ async def ask(socket: Path, command: str, seconds: float = 5.0, payload: str = "
 async def statistics(socket: Path, proxy: str = "", seconds: float = 5.0) -> tuple[Row, ...]:
     """`show stat` as rows, of one frontend or backend or of all."""
     answer = await ask(socket, f"show stat {proxy} -1 -1" if proxy else "show stat", seconds)
-    return tuple(_rows(answer))
+    return tuple(rows(answer))
 
 
-def quoted(path: Path) -> str:
-    """A path as one word of a command."""
-    return "".join(f"\\{one}" if one in " \t\\;" else one for one in str(path))
-
-
-async def _exchange(socket: Path, sent: str) -> str:
-    reader, writer = await asyncio.open_unix_connection(str(socket))
-    try:
-        writer.write(sent.encode())
-        writer.write_eof()  # the master keeps the connection open otherwise
-        return (await reader.read()).decode(errors="replace").strip()
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-
-
-def _rows(answer: str) -> Iterator[Row]:
+def rows(answer: str) -> Iterator[Row]:
+    """The lines of an answer to `show stat`."""
     for line in csv.DictReader(answer.removeprefix("# ").splitlines()):
         yield Row(
             proxy=line["pxname"],
@@ -109,3 +93,20 @@ def _rows(answer: str) -> Iterator[Row]:
             arrivals=int(line["stot"] or 0),
             bytes=int(line["bin"] or 0) + int(line["bout"] or 0),
         )
+
+
+def quoted(path: Path) -> str:
+    """A path as one word of a command."""
+    return "".join(f"\\{one}" if one in " \t\\;" else one for one in str(path))
+
+
+async def _exchange(socket: Path, sent: str) -> str:
+    reader, writer = await asyncio.open_unix_connection(str(socket))
+    try:
+        writer.write(sent.encode())
+        writer.write_eof()  # the master keeps the connection open otherwise
+        return (await reader.read()).decode(errors="replace").strip()
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
