@@ -164,8 +164,7 @@ class Runtime:
         deploy.ensure_canary_fits(self.shelf.wanted, topology)
         candidate = None if keeps_release else await self.shelf.candidate(topology)
         made = await self._plan(seats.Seats(self.where, self.store, self.secrets, topology, candidate))
-        is_running = bool(self.store.records.topology)
-        return report.plan(made, has_new_settings=is_running and topology != self.topology)
+        return report.plan(made, has_new_settings=bool(self.store.records.topology) and self._differs(topology))
 
     async def up(self, text: str) -> Json:
         """Start, or take over, and make it so; what an earlier runtime was applying when it died is finished by that.
@@ -335,6 +334,12 @@ class Runtime:
     async def _plan(self, places: Seats) -> plans.Plan:
         snapshot = await self.observer.snapshot(places)
         return plans.make(places.topology, snapshot, observe.revisions(places), places.released)
+
+    def _differs(self, topology: tiers.Topology) -> bool:
+        """Whether it says something new; what the code is started with is a matter of releases."""
+        of_release = {name: getattr(self.topology.service, name) for name in ("env", "env_file", "directory", "python")}
+        service = topology.service.model_copy(update=of_release)
+        return topology.model_copy(update={"service": service}) != self.topology
 
     async def _releases_for(self, topology: tiers.Topology, *, keeps_release: bool = False) -> planned.Wanted:
         """The releases that serve already, or a new one of the code as it is now."""
