@@ -42,7 +42,7 @@ class Processes:
 async def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> seats.Seats:
     where = paths.Paths(tmp_path / "tenfold.toml")
     where.make()
-    store = records.Store(where.records, records.Records(network=62))
+    store = records.Store(where.records, records.Records(network=77))
     made = seats.Seats(where, store, SECRETS, WANTED)
     publish.write(made, ("database-1",), snapshot.Told(store="token"))
     running = [(made.seat("web-1", "granian"), 2), (made.seat("worker-1", "worker"), 1)]
