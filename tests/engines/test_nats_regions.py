@@ -18,7 +18,7 @@ from tenfold.kit import clock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
-NETWORK = 15
+NETWORK = 80
 
 STREAM = {"name": "shop", "storage": "file", "num_replicas": 3}
 TAKING = {**STREAM, "subjects": ["tenfold.shop.*.>"]}

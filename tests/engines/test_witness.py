@@ -16,7 +16,7 @@ from tenfold.kit import clock
 from tenfold.sdk.db import database, schema, witness
 
 pytestmark = pytest.mark.anyio
-NETWORK = 13
+NETWORK = 79
 
 BOTH = ("seoul", "virginia")
 
